@@ -1,0 +1,41 @@
+# What one can do here. Each target says in one line what it is for; `make help` prints them.
+.DEFAULT_GOAL := help
+include rules.mk
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
+
+run: deps ## install what is needed, build, start everything on loopback and return
+	@$(MAKE) --no-print-directory -j$$(nproc) build
+	@./crm start $(if $(BUS),--bus $(BUS))
+
+deps: ## install the packages that building and running need (apt)
+	@deploy/local/install-deps run
+
+test-deps:
+	@deploy/local/install-deps test
+
+build: $(addprefix $(BIN)/,$(PROGRAMS)) $(TOOLS) $(DESCS) $(DIALECT_PB) ## compile all programs
+
+test: test-deps ## everything: unit, end to end over all dialects, sanitizers, fuzz smoke, Kafka (under 20 minutes)
+	@tests/run
+
+unit: $(TEST_BIN) ## unit tests of this VARIANT
+	@tests/unit $(TEST_BIN)
+
+fuzz: $(FUZZ_BIN) ## build the fuzz targets and run each for FUZZ_SECONDS (default 10)
+	@tests/fuzz/run $(FUZZ_BIN)
+
+bench: build ## measure product against raw statement, print the table, write build/bench.json
+	@tests/bench/run
+
+lint: ## banned functions, formats, shell scripts
+	@tools/lint
+
+stop: ## stop what `make run` started
+	@./crm stop
+
+clean: ## remove build/
+	rm -rf build
+
+.PHONY: help run deps test-deps build test unit fuzz bench lint stop clean

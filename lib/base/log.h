@@ -1,0 +1,32 @@
+/*
+ * One line per event on stderr: JSON (log collectors) or coloured text (a terminal).
+ *
+ * Context travels per thread: log_context sets the trace, request and tenant id that every line of this
+ * thread carries until it is set again. Never log a secret, a token, a body or personal data: ids only.
+ * Rate: at most LOG_MAX_PER_SECOND lines a second per process; the rest is counted and reported.
+ */
+#ifndef CRM_BASE_LOG_H
+#define CRM_BASE_LOG_H
+
+#include "base/str.h"
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+
+/* format: "json", "text" or "auto" (text on a terminal). level: "debug", "info", "warn", "error". Call once at start. */
+void log_init(const char *service, const char *format, const char *level);
+
+/* Ids of the request this thread works on; slices are copied. Pass empty slices to clear. */
+void log_context(struct str trace_id, struct str request_id, struct str tenant_id);
+
+/* id: stable event id, UPPER-CASE-WITH-DASHES, e.g. "DB-CONNECT". */
+void log_at(enum log_level level, const char *id, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
+#define log_info(...) log_at(LOG_INFO, __VA_ARGS__)
+#define log_warn(...) log_at(LOG_WARN, __VA_ARGS__)
+#define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)
+
+/* Logs the error and exits with status 1. For start-up only. */
+void log_die(const char *id, const char *fmt, ...) __attribute__((format(printf, 2, 3), noreturn));
+
+#endif

@@ -1,0 +1,83 @@
+/*
+ * PostgreSQL for a service: a few non-blocking connections in pipeline mode on the event loop for rows, and worker
+ * threads with a blocking connection of their own for handlers. docs/db.md has the measured reasons.
+ *
+ * Rows (loop thread): db_submit sends `set_config('app.tenant_id', tenant, true)` and one to three statements in one
+ * pipeline segment with one Sync, which is one implicit transaction; reads of one loop turn share a Sync (up to 8) and
+ * are run again one by one when the group fails. Results are binary.
+ *
+ * Handlers (worker thread): straight-line code between db_begin and db_commit.
+ *
+ * Error mapping (db_status): 23505 DUPLICATE, 23503/23514 CONFLICT, 40001/40P01 retried once, 57014 DEADLINE_EXCEEDED,
+ * class 08/57P0x UNAVAILABLE, otherwise INTERNAL (logged with SQLSTATE, never with values).
+ */
+#ifndef CRM_DB_DB_H
+#define CRM_DB_DB_H
+
+#include <event2/event.h>
+#include <libpq-fe.h>
+
+#include "base/arena.h"
+#include "base/status.h"
+#include "base/str.h"
+
+struct db;
+
+#define DB_MAX_PARAMS 64
+
+/* A statement: text is the key of the prepared-statement cache and must stay the same pointer-independent text. */
+struct db_stmt {
+	struct str sql;
+	const char *const *params; /* text format, NULL for SQL NULL */
+	int n_params;
+};
+
+enum db_kind { DB_READ, DB_WRITE };
+
+struct db_result {
+	enum status status;
+	PGresult **res;           /* one per statement, only when OK; freed by the layer after done returns */
+	int n;
+	const char *constraint;   /* violated constraint name or "" */
+	const char *sqlstate;     /* "" when OK */
+};
+
+typedef void (*db_done)(void *arg, const struct db_result *r);
+
+struct db_config {
+	const char *url;          /* libpq connection string */
+	int read_conns, write_conns, workers;
+	int statement_timeout_ms;
+};
+
+/* Connects in the background and keeps trying; healthy says whether at least one connection of each kind is up. */
+struct db *db_new(struct event_base *base, const struct db_config *c);
+bool db_healthy(const struct db *d);
+
+/* Loop thread only. tenant may be empty (then no tenant is set: RLS shows nothing). Params are copied. deadline_us wall clock. */
+void db_submit(struct db *d, enum db_kind kind, struct str tenant, const struct db_stmt *stmts, int n, int64_t deadline_us, db_done done, void *arg);
+
+/* Runs job(arg) on a worker thread with a connection of its own. False: the queue is full (answer UNAVAILABLE). Any thread. */
+struct db_conn;
+bool db_work(struct db *d, void (*job)(struct db_conn *c, void *arg), void *arg);
+
+/* Worker thread. begin opens a transaction with the tenant set (empty: none). Every failure is remembered; commit and exec then fail too. */
+enum status db_begin(struct db_conn *c, struct str tenant) MUST_CHECK;
+/* Text-format results. *res (may be NULL) is the caller's to PQclear. */
+enum status db_exec(struct db_conn *c, PGresult **res, const char *sql, int n_params, const char *const *params) MUST_CHECK;
+enum status db_commit(struct db_conn *c) MUST_CHECK;
+void db_rollback(struct db_conn *c);
+const char *db_constraint(const struct db_conn *c); /* of the last failure, "" when none */
+const char *db_sqlstate(const struct db_conn *c);
+
+struct db_stats {
+	uint64_t statements, errors, reconnects, waiting, syncs, grouped;
+	int connections_up;
+};
+struct db_stats db_stats_get(const struct db *d);
+
+/* Migrations: <dir>/NNN_name.sql once each, in order, under an advisory lock, each in a transaction, with a checksum in
+ * <schema>.migration. Exits with the file and PostgreSQL's message when one fails. Blocking; before the loop starts. */
+void db_migrate(const char *owner_url, const char *schema, const char *dir);
+
+#endif

@@ -1,0 +1,93 @@
+/*
+ * HTTP/1.1 server on libevent events (RFC 9112), one http_server per thread with an event_base of its own.
+ *
+ * The connection layer knows nothing of dialects: it hands a complete, strictly checked request to app.handle and a
+ * refusal (malformed, too large, too slow) to app.reject, and writes what http_reply gives it. One request of a
+ * connection is with the app at a time; pipelined ones wait in the input buffer.
+ *
+ * Ownership: an exchange and everything it points to live from handle/reject until http_reply (or http_reply_end). If the
+ * client goes away meanwhile, the exchange stays valid, replies are dropped and http_gone() turns true.
+ * Threading: everything on the server's own thread.
+ */
+#ifndef CRM_HTTP_HTTP_H
+#define CRM_HTTP_HTTP_H
+
+#include <event2/event.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/status.h"
+#include "base/str.h"
+
+struct http_server;
+struct http_conn;
+
+struct http_header {
+	struct str name, value; /* as sent, value without surrounding white space */
+};
+
+struct http_request {
+	struct str method;     /* "GET"; a token, upper or lower case as sent */
+	struct str target;     /* as sent; origin-form */
+	struct str path;       /* raw path: not decoded, not normalised */
+	struct str query;      /* raw, without '?' */
+	struct str host;       /* lower case, without port; empty on HTTP/1.0 without Host */
+	struct str authority;  /* Host as sent */
+	struct str client_ip;  /* numeric */
+	struct http_header *headers;
+	size_t n_headers;
+	struct str body;       /* complete, dechunked */
+	bool tls;
+	int listener;          /* index given at http_server_listen */
+};
+
+struct http_exchange {
+	struct http_request req;
+	struct arena arena; /* for the app's use; reset after the reply */
+	void *app_data;     /* for the app's use; NULL at first */
+	struct http_conn *conn;
+	int64_t start_us;   /* monotonic: first byte of the head */
+};
+
+struct http_app {
+	void *arg;
+	/* A request. The app answers now or later with http_reply, exactly once. */
+	void (*handle)(void *arg, struct http_exchange *x);
+	/* The server refuses the request and will close the connection; the app renders the body (http_reply). req may be partial. */
+	void (*reject)(void *arg, struct http_exchange *x, enum status why, const char *text);
+	/* Bytes a body of this request may have; called once the head is complete. */
+	size_t (*body_limit)(void *arg, struct http_exchange *x);
+};
+
+/* First header of that name (any case); empty slice when absent. */
+struct str http_header_get(const struct http_request *req, const char *name);
+
+/*
+ * status: HTTP number. headers: complete lines "Name: value\r\n…" without Content-Length, Date, Connection (made here).
+ * body may be empty (then Content-Length: 0, or none for 204 and 304); HEAD sends no body. Copies what it is given.
+ */
+void http_reply(struct http_exchange *x, int status, struct str headers, struct str body);
+
+/* A streamed reply, chunked on HTTP/1.1. chunk returns false when the client is gone. pending: bytes not yet written. */
+void http_reply_begin(struct http_exchange *x, int status, struct str headers);
+bool http_reply_chunk(struct http_exchange *x, struct str data);
+size_t http_reply_pending(const struct http_exchange *x);
+void http_reply_end(struct http_exchange *x);
+
+bool http_gone(const struct http_exchange *x);
+
+/* tls may be NULL (an SSL_CTX otherwise). Does not listen yet. */
+struct http_server *http_server_new(struct event_base *base, const struct http_app *app, void *tls_ctx);
+/* address "127.0.0.1:5000" or "[::1]:5000"; index is given back in http_request.listener. SO_REUSEPORT. False: *why says it. */
+bool http_server_listen(struct http_server *s, const char *address, int index, const char **why);
+/* Stop accepting, answer what is in flight with Connection: close. idle(arg) once when the last connection is gone. */
+void http_server_drain(struct http_server *s, void (*idle)(void *arg), void *arg);
+void http_server_free(struct http_server *s);
+
+struct http_stats {
+	uint64_t accepted, requests, rejected, timeouts, bytes_in, bytes_out;
+	uint64_t open, too_many;
+};
+struct http_stats http_server_stats(const struct http_server *s);
+
+#endif

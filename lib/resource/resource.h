@@ -1,0 +1,63 @@
+/*
+ * The generic resource: list, get, create, update, delete and bulk create of an entity, from its message in proto/ and one
+ * row here. Adding a field is one line in proto, one in SQL, one per dialect; nothing here.
+ *
+ * Columns: field `x` is column `x`; `x_us` and `x_date` carry their column in the proto rule; a Ref field `x` is `x_id uuid`
+ * (created_by, updated_by as they are); an Address is its members as columns; Tags are `tag_ids uuid[]`; bytes fields are
+ * jsonb; decimals are numeric. Every table has id, seq, tenant_id, version, created_at, created_by, updated_at, updated_by,
+ * deleted_at. Refs to entities of the same service get seq and name by join; refs to others stay bare (the gateway fills them).
+ * Every write is one statement: the row, and its outbox row with before and after.
+ */
+#ifndef CRM_RESOURCE_RESOURCE_H
+#define CRM_RESOURCE_RESOURCE_H
+
+#include "db/db.h"
+#include "rpc/rpc.h"
+#include "schema/schema.h"
+
+struct resource {
+	const char *message;      /* "crm.v1.Lead" */
+	const char *table;        /* "lead"; also the word of the entity */
+	const char *from;         /* for reads, instead of table: a view with the same columns; NULL: table */
+	const char *filter;       /* field names that List may filter by, separated by spaces */
+	const char *sort;         /* field names that List may sort by */
+	const char *default_sort; /* "-created_us"; id is always the last key */
+	bool person;              /* has display, given, family: kept consistent on every write */
+	bool searchable;          /* table has a `search` text column and the function <table>_search(q text) RETURNS SETOF uuid */
+	bool hard;                /* no soft delete, no deleted_at (read models) */
+	const char *name_sql;     /* what a Ref to it shows: "coalesce(name, contact_name)" */
+	const char *one_of;       /* on create at least one of these must be given: "display given family" */
+	const char *lower;        /* fields stored in lower case with '_' for spaces: "status source" */
+	const char *defaults;     /* "status=active is_active=true": on create when absent */
+	/* Optional check with an if: may call rpc_violate. present: field numbers that are written. Loop thread. */
+	void (*before_write)(struct rpc_call *call, const struct schema_message *m, struct str entity, bool create);
+};
+
+enum op_kind { OP_LIST, OP_GET, OP_CREATE, OP_UPDATE, OP_DELETE, OP_BULK_CREATE, OP_HANDLER, OP_LOOP };
+
+struct op {
+	const char *rpc;                 /* "Leads.Create" */
+	enum op_kind kind;
+	const struct resource *resource; /* for the generic kinds */
+	/* OP_HANDLER: straight-line code on a worker thread, must reply exactly once. */
+	void (*handler)(struct rpc_call *call, struct db_conn *db);
+	/* OP_LOOP: on the loop thread, must not block, must reply (now or later). */
+	void (*on_loop)(struct rpc_call *call);
+};
+
+#define OPS_RESOURCE(service, res) \
+	{ .rpc = service ".List", .kind = OP_LIST, .resource = (res) }, { .rpc = service ".Get", .kind = OP_GET, .resource = (res) }, \
+	{ .rpc = service ".Create", .kind = OP_CREATE, .resource = (res) }, { .rpc = service ".Update", .kind = OP_UPDATE, .resource = (res) }, \
+	{ .rpc = service ".Delete", .kind = OP_DELETE, .resource = (res) }
+
+/*
+ * For handlers that change entities themselves: appends the outbox row in the handler's transaction. before/after: JSON
+ * objects of the whole row by column (to_jsonb), NULL when there was or is none; the layer derives the changed fields.
+ */
+enum status resource_event(struct db_conn *db, const struct rpc_call *call, const char *type, const char *entity, const char *entity_id,
+    int64_t entity_seq, uint64_t version, const char *before_json, const char *after_json) MUST_CHECK;
+
+/* Reads one entity inside a handler's transaction as wire bytes of its message, into the call's arena. NOT_FOUND when absent. */
+enum status resource_read(struct db_conn *db, struct rpc_call *call, const struct resource *r, const char *id, struct str *entity) MUST_CHECK;
+
+#endif

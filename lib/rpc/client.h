@@ -1,0 +1,62 @@
+/*
+ * The hop, caller's side: calls of one loop turn travel to one service instance in one NNG message.
+ *
+ * One rpc_client per thread. A service has one or more instances (one connection each); a call goes to the healthy
+ * instance with the fewest calls in flight. Lanes (read, write, slow) are kept apart because a batch answers when its
+ * slowest call is done; at most 4 messages are in flight per lane and instance. No resend. An instance is ejected
+ * after 3 timeouts in a row or 1 s without progress while calls wait, and probed every 500 ms (Health.Check).
+ *
+ * Ownership: payload is copied at rpc_client_call; the reply's slices are valid during the callback only.
+ * Threading: everything on the client's own thread.
+ */
+#ifndef CRM_RPC_CLIENT_H
+#define CRM_RPC_CLIENT_H
+
+#include "rpc/rpc.h"
+
+struct rpc_client;
+
+enum rpc_lane { RPC_READ, RPC_WRITE, RPC_SLOW, RPC_LANES };
+
+struct rpc_result {
+	enum status status;
+	struct str text;      /* the service's sentence, may be empty */
+	struct str payload;
+	struct str status_bytes; /* wire bytes of crm.v1.Status (violations), empty when OK */
+	uint32_t retry_after_ms;
+	bool replayed;
+	bool unknown;         /* the connection broke: the call may or may not have been executed */
+};
+
+typedef void (*rpc_done)(void *arg, const struct rpc_result *r);
+
+struct rpc_request {
+	int service;                /* index from rpc_client_add */
+	enum rpc_lane lane;
+	struct str rpc;
+	struct str principal;       /* wire bytes of crm.v1.Principal; empty for public calls */
+	struct str request_id, traceparent, dialect, idempotency_key, idempotency_hash, client_ip, user_agent;
+	uint32_t timeout_ms;
+	bool may_retry;             /* safe to send again once when the connection broke (reads) */
+	struct str payload;
+	rpc_done done;
+	void *arg;
+};
+
+struct rpc_client *rpc_client_new(struct event_base *base, const uint8_t key[32]);
+/* name "customers"; urls separated by commas. Returns the service's index. */
+int rpc_client_add(struct rpc_client *c, const char *name, const char *urls);
+int rpc_client_find(const struct rpc_client *c, struct str name); /* -1: unknown */
+
+/* done is called exactly once, never from inside this function. No healthy instance: UNAVAILABLE within the turn. */
+void rpc_client_call(struct rpc_client *c, const struct rpc_request *r);
+
+struct rpc_service_stats {
+	const char *name, *url;
+	bool healthy;
+	uint64_t calls, errors, timeouts, ejections, in_flight, batches;
+};
+/* Fills up to max rows (one per instance), returns how many there are. */
+size_t rpc_client_stats(const struct rpc_client *c, struct rpc_service_stats *rows, size_t max);
+
+#endif

@@ -1,0 +1,78 @@
+/*
+ * The hop, service side: an NNG REP socket whose messages carry batches of calls, handed to an event loop.
+ *
+ * Wire: docs/rpc.md, proto/common.proto (CallBatch, ReplyBatch). A message whose MAC is wrong or that does not parse is
+ * answered with an empty authenticated batch and counted; a call past its deadline is answered DEADLINE_EXCEEDED unread.
+ *
+ * Ownership: a call and its slices (into the received message) and arena live until it is replied to.
+ * Threading: dispatch runs on the loop's thread; rpc_reply_* may be called from any thread, exactly once per call.
+ */
+#ifndef CRM_RPC_RPC_H
+#define CRM_RPC_RPC_H
+
+#include <event2/event.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/status.h"
+#include "base/str.h"
+
+struct rpc_server;
+
+/* Who acts; slices into the message. */
+struct rpc_principal {
+	struct str tenant_id, user_id, role, session_id, token_id, api_key_id;
+	int64_t tenant_seq, user_seq, token_expires_us;
+	uint64_t permissions[2];
+};
+
+static inline bool rpc_may(const struct rpc_principal *p, unsigned permission)
+{
+	return permission < 128 && (p->permissions[permission / 64] >> (permission % 64) & 1);
+}
+
+struct rpc_violation {
+	const char *path, *rule, *message, *param; /* param may be NULL */
+};
+
+struct rpc_call {
+	struct str rpc, payload;
+	struct rpc_principal who;
+	struct str request_id, traceparent, dialect, idempotency_key, idempotency_hash, client_ip, user_agent;
+	int64_t deadline_us; /* wall clock */
+	struct arena arena;
+	void *app_data;
+	struct rpc_violation violations[16]; /* collected by rpc_violate */
+	size_t n_violations;
+};
+
+/* Collects a violation for a later VALIDATION_ERROR; strings must live as long as the call. */
+void rpc_violate(struct rpc_call *c, const char *path, const char *rule, const char *message, const char *param);
+
+/* The reply's payload is copied. */
+void rpc_reply_ok(struct rpc_call *c, struct str payload);
+void rpc_reply_replayed(struct rpc_call *c, struct str payload); /* from the idempotency store */
+/* text NULL: the status's own. Sends the collected violations. */
+void rpc_reply_error(struct rpc_call *c, enum status s, const char *text);
+void rpc_reply_retry(struct rpc_call *c, enum status s, const char *text, uint32_t retry_after_ms);
+
+typedef void (*rpc_dispatch)(void *arg, struct rpc_call *call);
+
+struct rpc_stats {
+	uint64_t messages, calls, bad_mac, expired, in_flight;
+};
+
+/*
+ * Listens at url ("tcp://127.0.0.1:7101") and calls dispatch on base's thread. key: 32 bytes of envelope MAC key.
+ * "Health.Check" is answered here (healthy(arg) false: UNAVAILABLE). Exits the process when it cannot listen.
+ */
+struct rpc_server *rpc_server_new(struct event_base *base, const char *url, const uint8_t key[32], rpc_dispatch dispatch,
+    bool (*healthy)(void *arg), void *arg);
+struct rpc_stats rpc_server_stats(const struct rpc_server *s);
+/* Answers new calls UNAVAILABLE from now on; idle(arg) when none is in flight. */
+void rpc_server_drain(struct rpc_server *s, void (*idle)(void *arg), void *arg);
+
+/* Reads 64 hex digits from a file; exits with a sentence when it cannot. */
+void rpc_key_load(const char *path, uint8_t key[32]);
+
+#endif

@@ -1,0 +1,74 @@
+/*
+ * Contracts at run time: messages, fields, services and our options, read from descriptor sets
+ * (protoc --include_imports --descriptor_set_out). Read-only after loading, so any thread may use it.
+ */
+#ifndef CRM_SCHEMA_SCHEMA_H
+#define CRM_SCHEMA_SCHEMA_H
+
+#include "base/str.h"
+
+struct schema;
+
+enum schema_type { TYPE_STRING, TYPE_BYTES, TYPE_INT32, TYPE_INT64, TYPE_UINT32, TYPE_UINT64, TYPE_BOOL, TYPE_DOUBLE, TYPE_FIXED32, TYPE_FIXED64, TYPE_ENUM, TYPE_MESSAGE };
+enum schema_format { FORMAT_NONE, FORMAT_EMAIL, FORMAT_UUID, FORMAT_URL, FORMAT_PHONE, FORMAT_COLOR, FORMAT_DECIMAL, FORMAT_JSON_OBJECT, FORMAT_SLUG, FORMAT_TIME, FORMAT_DATE, FORMAT_JSON_VALUE };
+
+struct schema_field {
+	const char *name;
+	uint32_t number;
+	enum schema_type type;
+	bool repeated;
+	const struct schema_message *message; /* TYPE_MESSAGE */
+	const char *doc;                      /* comment in the proto file, "" when none */
+	/* option (f) */
+	bool required, read_only, personal, secret;
+	bool has_gte, has_lte;
+	uint32_t min_len, max_len;            /* 0: not given */
+	enum schema_format format;
+	int64_t gte, lte;
+	const char **in;                      /* closed set */
+	size_t n_in;
+	const char *ref;                      /* NULL when it is no reference */
+	const char *column;                   /* NULL: by rule from the name */
+};
+
+struct schema_message {
+	const char *name;   /* "crm.v1.Lead" */
+	const char *entity; /* option (e): "lead"; NULL when none */
+	const char *doc;
+	const struct schema_field *fields; /* in the order of the file */
+	size_t n_fields;
+	uint32_t max_number;
+	const struct schema_field *const *by_number; /* [max_number + 1], NULL where none */
+};
+
+struct schema_method {
+	const char *name;    /* "Leads.Create" */
+	const char *service; /* proto file without .proto: "customers" names the service program */
+	const char *doc;
+	const struct schema_message *input, *output, *entity; /* entity NULL when none */
+	unsigned permission;
+	const char *event;   /* NULL when none */
+	int lane;            /* enum rpc_lane */
+	const char *refs_of; /* NULL when none */
+};
+
+struct schema_permission {
+	const char *name; /* "customers.read" */
+	unsigned bit;
+};
+
+/* Loads the files (or memory); exits the program at start-up with file and reason when one is broken or contradicts another. */
+struct schema *schema_load(const char *const *paths, size_t n);
+/* Like schema_load, but gives NULL and a reason (static or leaked text). For reloading. */
+struct schema *schema_try(const char *const *paths, size_t n, const char **why);
+void schema_free(struct schema *s);
+
+const struct schema_message *schema_message_find(const struct schema *s, struct str name);
+const struct schema_method *schema_method_find(const struct schema *s, struct str name);
+const struct schema_field *schema_field_find(const struct schema_message *m, struct str name);
+size_t schema_methods(const struct schema *s, const struct schema_method **rows);
+size_t schema_permissions(const struct schema *s, const struct schema_permission **rows);
+/* "customers.read" or NULL. */
+const char *schema_permission_name(const struct schema *s, unsigned bit);
+
+#endif

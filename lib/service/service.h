@@ -1,0 +1,45 @@
+/*
+ * What every service program is: settings, log, database, RPC server, admin port, relay, signals, drain.
+ * main.c of a service is one call with a table; everything an operator sees is the same in all of them.
+ */
+#ifndef CRM_SERVICE_SERVICE_H
+#define CRM_SERVICE_SERVICE_H
+
+#include "base/settings.h"
+#include "resource/resource.h"
+
+/* Settings that every service has; see service.c for names, defaults and docs. */
+struct service_settings {
+	const char *database_url, *owner_database_url, *relay_database_url; /* roles: <schema>_app, <schema>_owner, <schema>_relay */
+	const char *listen_url;         /* NNG: tcp://127.0.0.1:7101 */
+	const char *admin_listen;       /* 127.0.0.1:9101 */
+	const char *envelope_key_file;
+	const char *bus_url;            /* postgres://bus_app@… or kafka://127.0.0.1:9092 */
+	const char *descriptor_dir;     /* build/gen/descriptors */
+	const char *schema_dir;         /* svc-x/schema */
+	const char *common_schema_dir;  /* lib/db/schema */
+	const char *log_format, *log_level;
+	long read_conns, write_conns, workers;
+};
+
+struct service {
+	const char *name;               /* "customers": schema of the database, proto file, name in logs "svc-customers" */
+	const struct op *ops;
+	size_t n_ops;
+	const struct setting *settings; /* the service's own, loaded into settings_at */
+	size_t n_settings;
+	void *settings_at;
+	/* After the database and before calls are accepted; may start threads of its own (consumers, pools). NULL: nothing. */
+	void (*start)(const struct service_settings *s, struct event_base *base, struct db *db);
+	void (*stop)(void);             /* at drain, before the loop ends */
+	bool no_relay;                  /* has no outbox */
+};
+
+/* `<program>` serves until SIGTERM; `<program> migrate` runs the migrations and ends; --help prints the settings. */
+int service_main(const struct service *s, int argc, char **argv);
+
+/* The running service's schema and database, for handlers. */
+const struct schema *service_schema(void);
+struct db *service_db(void);
+
+#endif
