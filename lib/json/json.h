@@ -1,6 +1,7 @@
 /*
  * Strict JSON (RFC 8259) into a tree in an arena. Numbers keep their text. Duplicate members, invalid UTF-8, lone
- * surrogates, \u0000, nesting over JSON_MAX_DEPTH and more than JSON_MAX_NODES values are errors.
+ * surrogates, \u0000, nesting over JSON_MAX_DEPTH, more than JSON_MAX_NODES values and more than JSON_MAX_MEMBERS members
+ * of one object are errors.
  */
 #ifndef CRM_JSON_JSON_H
 #define CRM_JSON_JSON_H
@@ -11,6 +12,7 @@
 
 #define JSON_MAX_DEPTH 32
 #define JSON_MAX_NODES 200000
+#define JSON_MAX_MEMBERS 2000
 
 enum json_type { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
