@@ -1,0 +1,37 @@
+/*
+ * Rate counters shared by all threads: one bucket per (dialect, policy, subject), generic cell rate algorithm.
+ *
+ * A quota of q per w seconds is a bucket of q tokens that refills evenly over w. A policy with a queue lends up to that many
+ * tokens of the future: the caller must wait delay_us before it goes on. Bounded: beyond RATES_MAX the least recently
+ * used bucket is forgotten, and so is one that is full again.
+ */
+#ifndef CRM_GATEWAY_RATES_H
+#define CRM_GATEWAY_RATES_H
+
+#include "gateway/dialect/dialect.h"
+
+#define RATES_MAX 262144
+#define RATES_DELAY_MAX_US 10000000 /* nobody is kept waiting longer */
+
+struct rates;
+
+struct rate_verdict {
+	bool limited;          /* a policy applied: the numbers below are for the headers */
+	bool refused;
+	const char *policy;
+	uint32_t limit, remaining, window_s;
+	int64_t reset_us;      /* wall clock: remaining is whole again, or the next token when there is none left */
+	int64_t retry_us;      /* refused: from now */
+	int64_t delay_us;      /* wait this long, then go on; 0: go on */
+};
+
+/* scale: factor on every quota, at least 1. */
+struct rates *rates_new(uint32_t scale);
+void rates_free(struct rates *r);
+/* Takes one token. subject: "198.51.100.7", a user's id, … */
+struct rate_verdict rates_take(struct rates *r, const char *dialect, const struct rate_policy *p, struct str subject, int64_t now_us);
+/* Keeps in *shown what constrains the client most. */
+void rates_merge(struct rate_verdict *shown, const struct rate_verdict *v);
+size_t rates_count(struct rates *r);
+
+#endif

@@ -1,0 +1,112 @@
+/* The settings table of the gateway, and the parsing of LISTEN and SERVICES. */
+#include "gateway/settings.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define AT(member) offsetof(struct gateway_settings, member)
+#define TEXT(name_, member, fallback_, doc_) { .name = name_, .type = SETTING_TEXT, .offset = AT(member), .fallback = fallback_, .doc = doc_ }
+#define INT(name_, member, fallback_, min_, max_, doc_) \
+	{ .name = name_, .type = SETTING_INT, .offset = AT(member), .fallback = fallback_, .doc = doc_, .min = min_, .max = max_ }
+
+const struct setting gateway_settings_rows[] = {
+	TEXT("LISTEN", listen, "127.0.0.1:5000=backend,saas,system 127.0.0.1:8000=elevate,mvp",
+	    "listeners and their dialects; the first dialect shapes errors that belong to none"),
+	TEXT("SERVICES", services, "auth=tcp://127.0.0.1:7101 customers=tcp://127.0.0.1:7102 audit=tcp://127.0.0.1:7103",
+	    "services and the URLs of their instances"),
+	TEXT("ADMIN_LISTEN", admin_listen, "127.0.0.1:9100", "/livez /readyz /metrics /version; never public"),
+	TEXT("ENVELOPE_KEY_FILE", envelope_key_file, NULL, "64 hex digits, the same file for gateway and services"),
+	TEXT("DESCRIPTOR_DIR", descriptor_dir, "build/gen/descriptors", "contracts, <service>.pb"),
+	TEXT("DIALECT_DIR", dialect_dir, "build/gen/dialects", "dialects, <name>.pb"),
+	TEXT("DOCS_DIR", docs_dir, "build/vendor/swagger-ui-dist", "files of the explorer at /docs; may be absent"),
+	INT("THREADS", threads, "0", 0, 64, "threads that serve requests; 0: one per core"),
+	TEXT("TLS_CERT_FILE", tls_cert_file, "", "certificate chain (PEM): the listeners speak TLS; read again on SIGHUP"),
+	TEXT("TLS_KEY_FILE", tls_key_file, "", "its private key (PEM)"),
+	TEXT("TRUSTED_PROXIES", trusted_proxies, "", "networks (CIDR, comma-separated) whose X-Forwarded-* headers are believed"),
+	INT("RATE_LIMIT_SCALE", rate_limit_scale, "1", 0, 1000000, "every quota times this; 0: no rate limits"),
+	TEXT("ISSUER", issuer, "https://crm.local", "iss that a token must have"),
+	TEXT("AUDIENCE", audience, "crm", "aud that a token must have"),
+	TEXT("LOG_FORMAT", log_format, "auto", "json, text or auto (text on a terminal)"),
+	TEXT("LOG_LEVEL", log_level, "info", "debug, info, warn or error"),
+	INT("MAX_CONNECTIONS", max_connections, "10000", 16, 1000000, "client connections, all threads together"),
+	INT("BODY_LIMIT", body_limit, "1048576", 1024, 67108864, "bytes a request body may have"),
+};
+const size_t gateway_settings_n = sizeof(gateway_settings_rows) / sizeof(gateway_settings_rows[0]);
+
+/* Cuts the next piece up to a separator off *rest; false at the end. Empty pieces are skipped. */
+static bool next_piece(struct str *rest, char separator, struct str *piece)
+{
+	while (rest->n && *rest->p == separator)
+		rest->p++, rest->n--;
+	if (!rest->n)
+		return false;
+	const char *end = memchr(rest->p, separator, rest->n);
+
+	piece->p = rest->p;
+	piece->n = end ? (size_t)(end - rest->p) : rest->n;
+	rest->p += piece->n;
+	rest->n -= piece->n;
+	return true;
+}
+
+/* Splits "name=value"; false when either is empty. */
+static bool split(struct str piece, struct str *name, struct str *value)
+{
+	const char *eq = memchr(piece.p, '=', piece.n);
+
+	if (!eq || eq == piece.p || eq + 1 == piece.p + piece.n)
+		return false;
+	*name = (struct str){ piece.p, (size_t)(eq - piece.p) };
+	*value = (struct str){ eq + 1, piece.n - name->n - 1 };
+	return true;
+}
+
+size_t settings_listen(struct arena *a, const char *text, struct listen_spec rows[LISTENERS_MAX], const char **why)
+{
+	struct str rest = str_of(text), piece, address, names, name;
+	size_t n = 0;
+
+	while (next_piece(&rest, ' ', &piece)) {
+		if (n == LISTENERS_MAX) {
+			*why = arena_printf(a, "more than %d listeners", LISTENERS_MAX);
+			return 0;
+		}
+		if (!split(piece, &address, &names)) {
+			*why = arena_printf(a, "`%.*s` is not of the form address:port=dialect,dialect", STR_FMT(piece));
+			return 0;
+		}
+		rows[n] = (struct listen_spec){ .address = arena_strdup(a, address) };
+		while (next_piece(&names, ',', &name)) {
+			if (rows[n].n_dialects == GROUP_MAX - 1) { /* one place is native's */
+				*why = arena_printf(a, "`%s` has more than %d dialects", rows[n].address, GROUP_MAX - 1);
+				return 0;
+			}
+			rows[n].dialects[rows[n].n_dialects++] = arena_strdup(a, name);
+		}
+		n++;
+	}
+	if (!n)
+		*why = "no listener is given";
+	return n;
+}
+
+size_t settings_services(struct arena *a, const char *text, struct service_spec rows[SERVICES_MAX], const char **why)
+{
+	struct str rest = str_of(text), piece, name, urls;
+	size_t n = 0;
+
+	while (next_piece(&rest, ' ', &piece)) {
+		if (n == SERVICES_MAX) {
+			*why = arena_printf(a, "more than %d services", SERVICES_MAX);
+			return 0;
+		}
+		if (!split(piece, &name, &urls)) {
+			*why = arena_printf(a, "`%.*s` is not of the form name=url,url", STR_FMT(piece));
+			return 0;
+		}
+		rows[n++] = (struct service_spec){ arena_strdup(a, name), arena_strdup(a, urls) };
+	}
+	if (!n)
+		*why = "no service is given";
+	return n;
+}
