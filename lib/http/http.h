@@ -55,7 +55,7 @@ struct http_app {
 	void (*handle)(void *arg, struct http_exchange *x);
 	/* The server refuses the request and will close the connection; the app renders the body (http_reply). req may be partial. */
 	void (*reject)(void *arg, struct http_exchange *x, enum status why, const char *text);
-	/* Bytes a body of this request may have; called once the head is complete. */
+	/* Bytes a body of this request may have; called once the head is complete, for requests that have one. NULL: none may. */
 	size_t (*body_limit)(void *arg, struct http_exchange *x);
 };
 
@@ -70,6 +70,7 @@ void http_reply(struct http_exchange *x, int status, struct str headers, struct 
 
 /* A streamed reply, chunked on HTTP/1.1. chunk returns false when the client is gone. pending: bytes not yet written. */
 void http_reply_begin(struct http_exchange *x, int status, struct str headers);
+/* More than HTTP_WRITE_MAX unsent bytes close the connection: look at http_reply_pending between chunks. */
 bool http_reply_chunk(struct http_exchange *x, struct str data);
 size_t http_reply_pending(const struct http_exchange *x);
 void http_reply_end(struct http_exchange *x);
@@ -80,6 +81,13 @@ bool http_gone(const struct http_exchange *x);
 struct http_server *http_server_new(struct event_base *base, const struct http_app *app, void *tls_ctx);
 /* address "127.0.0.1:5000" or "[::1]:5000"; index is given back in http_request.listener. SO_REUSEPORT. False: *why says it. */
 bool http_server_listen(struct http_server *s, const char *address, int index, const char **why);
+/*
+ * Connections at once, in all and per client address (IPv6: per /64); further ones are closed on arrival. 0 keeps a value.
+ * The defaults are in limits.h. Per server, so a process with several threads divides.
+ */
+void http_server_limit(struct http_server *s, unsigned connections, unsigned per_ip);
+/* The port a listener got (for ":0"); 0 when there is no such index. */
+int http_server_port(const struct http_server *s, int index);
 /* Stop accepting, answer what is in flight with Connection: close. idle(arg) once when the last connection is gone. */
 void http_server_drain(struct http_server *s, void (*idle)(void *arg), void *arg);
 void http_server_free(struct http_server *s);
@@ -88,6 +96,7 @@ struct http_stats {
 	uint64_t accepted, requests, rejected, timeouts, bytes_in, bytes_out;
 	uint64_t open, too_many;
 };
+/* May be called from any thread while the server lives. */
 struct http_stats http_server_stats(const struct http_server *s);
 
 #endif
