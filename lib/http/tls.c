@@ -2,6 +2,7 @@
 #include "http/tls.h"
 
 #include <openssl/err.h>
+#include <stdbool.h>
 
 static const char *last_error(void)
 {
