@@ -56,8 +56,8 @@ struct bus_consumer;
 struct bus_consumer *bus_consumer_new(const char *url, const char *group, const char *const *topics, size_t n_topics);
 /*
  * Waits up to timeout_ms for records and gives up to max (at most BUS_MAX_BATCH) of them; OK with *n = 0 when there are
- * none. They live until the next poll, rewind or free. Records that were not committed come again only after a rewind
- * or in a new consumer.
+ * none. They live until the next poll, rewind or free. Records that were not committed come again only after a rewind,
+ * after a broken connection, or in a new consumer.
  */
 enum status bus_consumer_poll(struct bus_consumer *c, int timeout_ms, size_t max, const struct bus_message **messages, size_t *n) MUST_CHECK;
 /* The first n records of the last poll are done. Call it after their effect is durable. */
