@@ -1,0 +1,158 @@
+/* Shared by the handlers: messages, parameters, columns, failures, events, changes. */
+#include "handler.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+static void *pb_alloc(void *arena, size_t n)
+{
+	return arena_alloc(arena, n);
+}
+
+static void pb_free(void *arena, void *p)
+{
+	(void)arena;
+	(void)p;
+}
+
+void *handler_unpack(struct rpc_call *call, const ProtobufCMessageDescriptor *type, struct str bytes)
+{
+	ProtobufCAllocator alloc = { pb_alloc, pb_free, &call->arena };
+
+	return protobuf_c_message_unpack(type, &alloc, bytes.n, (const uint8_t *)bytes.p);
+}
+
+void *handler_request(struct rpc_call *call, const ProtobufCMessageDescriptor *type)
+{
+	void *m = handler_unpack(call, type, call->payload);
+
+	if (!m)
+		rpc_reply_error(call, STATUS_BAD_REQUEST, NULL);
+	return m;
+}
+
+struct str handler_pack(struct rpc_call *call, const void *message)
+{
+	size_t n = protobuf_c_message_get_packed_size(message);
+	uint8_t *out = arena_alloc(&call->arena, n ? n : 1);
+
+	protobuf_c_message_pack(message, out);
+	return (struct str){ (char *)out, n };
+}
+
+void handler_reply(struct rpc_call *call, const void *message)
+{
+	rpc_reply_ok(call, handler_pack(call, message));
+}
+
+void handler_reply_empty(struct rpc_call *call)
+{
+	rpc_reply_ok(call, (struct str){ "", 0 });
+}
+
+void handler_fail(struct rpc_call *call, struct db_conn *db, enum status s)
+{
+	db_rollback(db);
+	rpc_reply_error(call, s == STATUS_OK ? STATUS_INTERNAL : s, NULL);
+}
+
+void handler_violation(struct rpc_call *call, struct db_conn *db, enum status s, const char *path, const char *rule, const char *message)
+{
+	if (db)
+		db_rollback(db);
+	rpc_violate(call, path, rule, message, NULL);
+	rpc_reply_error(call, s, NULL);
+}
+
+const char *param_str(struct rpc_call *call, struct str s)
+{
+	return s.n ? arena_strdup(&call->arena, s) : NULL;
+}
+
+const char *param_i64(struct rpc_call *call, int64_t v)
+{
+	return arena_printf(&call->arena, "%" PRId64, v);
+}
+
+const char *param_array(struct rpc_call *call, char *const *words, size_t n)
+{
+	struct buf b = { 0 };
+	char *out;
+
+	buf_c(&b, '{');
+	for (size_t i = 0; i < n; i++) {
+		buf_z(&b, i ? ",\"" : "\"");
+		for (const char *c = words[i]; *c; c++) {
+			if (*c == '"' || *c == '\\')
+				buf_c(&b, '\\');
+			buf_c(&b, *c);
+		}
+		buf_c(&b, '"');
+	}
+	buf_c(&b, '}');
+	out = arena_strdup(&call->arena, buf_view(&b));
+	buf_fini(&b);
+	return out;
+}
+
+bool col_is_null(const PGresult *res, int row, int col)
+{
+	return PQgetisnull(res, row, col);
+}
+
+char *col_text(struct rpc_call *call, const PGresult *res, int row, int col)
+{
+	if (PQgetisnull(res, row, col))
+		return NULL;
+	return arena_strdup(&call->arena, (struct str){ PQgetvalue(res, row, col), (size_t)PQgetlength(res, row, col) });
+}
+
+int64_t col_i64(const PGresult *res, int row, int col)
+{
+	return PQgetisnull(res, row, col) ? 0 : strtoll(PQgetvalue(res, row, col), NULL, 10);
+}
+
+enum status handler_tenant(struct db_conn *db, const char *tenant_id)
+{
+	return db_exec(db, NULL, "SELECT set_config('app.tenant_id', $1, true)", 1, &tenant_id);
+}
+
+enum status handler_seq(struct rpc_call *call, struct db_conn *db, const char *tenant_id, const char *kind, int64_t *seq)
+{
+	const char *params[] = { tenant_id, kind };
+	PGresult *res = NULL;
+	enum status s = db_exec(db, &res,
+				"INSERT INTO seq_block (tenant_id, kind, next) VALUES ($1::uuid, $2, 2)"
+				" ON CONFLICT (tenant_id, kind) DO UPDATE SET next = seq_block.next + 1 RETURNING next - 1",
+				2, params);
+
+	if (s == STATUS_OK)
+		*seq = col_i64(res, 0, 0);
+	PQclear(res);
+	return s;
+}
+
+enum status handler_event(struct rpc_call *call, struct db_conn *db, const struct event *e)
+{
+	struct rpc_principal who = call->who;
+	enum status s;
+
+	if (e->tenant_id)
+		call->who.tenant_id = str_of(e->tenant_id);
+	if (e->user_id)
+		call->who.user_id = str_of(e->user_id);
+	s = resource_event(db, call, e->type, e->entity, e->entity_id, e->entity_seq, e->version, e->before, e->after);
+	call->who = who;
+	return s;
+}
+
+enum status handler_change(struct rpc_call *call, struct db_conn *db, const char *kind, const char *id, int64_t epoch_us, bool revoked)
+{
+	const char *params[] = { kind, id, epoch_us ? param_i64(call, epoch_us) : NULL, revoked ? "true" : "false" };
+
+	return db_exec(db, NULL,
+		       "INSERT INTO change (kind, id, epoch_us, revoked) VALUES ($1, $2, $3::bigint, $4::boolean)"
+		       " ON CONFLICT (kind, id) DO UPDATE SET xid = pg_current_xact_id(), at = now(),"
+		       " epoch_us = greatest(change.epoch_us, excluded.epoch_us), revoked = change.revoked OR excluded.revoked",
+		       4, params);
+}

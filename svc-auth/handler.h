@@ -1,0 +1,58 @@
+/*
+ * What every handler of svc-auth uses: messages in and out of the call's arena, parameters and columns as text, failures,
+ * events and changes. Functions that say "replies" answer the call themselves, so handlers read straight down.
+ * Threading: the thread that holds the call.
+ */
+#ifndef CRM_AUTH_HANDLER_H
+#define CRM_AUTH_HANDLER_H
+
+#include <protobuf-c/protobuf-c.h>
+
+#include "proto/auth.pb-c.h"
+#include "resource/resource.h"
+
+/* The payload as this message, in the arena. NULL: replied BAD_REQUEST. */
+void *handler_request(struct rpc_call *call, const ProtobufCMessageDescriptor *type);
+/* Any bytes as this message; NULL when malformed. */
+void *handler_unpack(struct rpc_call *call, const ProtobufCMessageDescriptor *type, struct str bytes);
+struct str handler_pack(struct rpc_call *call, const void *message);
+/* Replies OK with the message. */
+void handler_reply(struct rpc_call *call, const void *message);
+void handler_reply_empty(struct rpc_call *call);
+/* Rolls back and replies. OK counts as INTERNAL. */
+void handler_fail(struct rpc_call *call, struct db_conn *db, enum status s);
+/* Rolls back and replies VALIDATION_ERROR (or s) with one violation. */
+void handler_violation(struct rpc_call *call, struct db_conn *db, enum status s, const char *path, const char *rule, const char *message);
+
+/* Parameters in the arena. NULL or an absent optional gives NULL. */
+const char *param_str(struct rpc_call *call, struct str s);
+const char *param_i64(struct rpc_call *call, int64_t v);
+/* PostgreSQL text[] literal. */
+const char *param_array(struct rpc_call *call, char *const *words, size_t n);
+
+/* Column as text in the arena, NULL when NULL. */
+char *col_text(struct rpc_call *call, const PGresult *res, int row, int col);
+int64_t col_i64(const PGresult *res, int row, int col);
+bool col_is_null(const PGresult *res, int row, int col);
+
+/* SQL of a time as microseconds; NULL stays NULL. */
+#define SQL_US(column) "(extract(epoch FROM " column ") * 1000000)::bigint"
+
+/* The tenant of the rest of the transaction, for calls that arrive without one. */
+enum status handler_tenant(struct db_conn *db, const char *tenant_id) MUST_CHECK;
+
+/* The next number of this kind in the tenant of the transaction. Holds the tenant's counter until commit. */
+enum status handler_seq(struct rpc_call *call, struct db_conn *db, const char *tenant_id, const char *kind, int64_t *seq) MUST_CHECK;
+
+struct event {
+	const char *type, *entity, *entity_id, *tenant_id, *user_id; /* tenant_id, user_id NULL: the caller's */
+	int64_t entity_seq;
+	uint64_t version;
+	const char *before, *after; /* JSON objects or NULL */
+};
+enum status handler_event(struct rpc_call *call, struct db_conn *db, const struct event *e) MUST_CHECK;
+
+/* What gateways must know, in this transaction. epoch_us 0: none. */
+enum status handler_change(struct rpc_call *call, struct db_conn *db, const char *kind, const char *id, int64_t epoch_us, bool revoked) MUST_CHECK;
+
+#endif
