@@ -58,6 +58,8 @@ FUZZ_BIN := $(patsubst tests/fuzz/%.c,build/fuzz/bin/%,$(FUZZ_C))
 $(GEN)/proto/%.pb-c.c: proto/%.proto $(PROTOS)
 	@mkdir -p $(GEN)/proto
 	@echo "  PROTOC-C $<"; protoc-c -Iproto -I/usr/include --c_out=$(GEN)/proto $<
+# a method called Register would become a member with the name of a C keyword
+	@sed -i 's/(\*register)/(*register_)/' $(GEN)/proto/$*.pb-c.h
 $(GEN)/google/protobuf/descriptor.pb-c.c: /usr/include/google/protobuf/descriptor.proto
 	@mkdir -p $(GEN)
 	@echo "  PROTOC-C $<"; protoc-c -I/usr/include --c_out=$(GEN) $<
