@@ -8,8 +8,10 @@
  *
  * Handlers (worker thread): straight-line code between db_begin and db_commit.
  *
- * Error mapping (db_status): 23505 DUPLICATE, 23503/23514 CONFLICT, 40001/40P01 retried once, 57014 DEADLINE_EXCEEDED,
- * class 08/57P0x UNAVAILABLE, otherwise INTERNAL (logged with SQLSTATE, never with values).
+ * A tenant that is empty counts as the nil UUID, so that a group cannot inherit a neighbour's tenant.
+ *
+ * Error mapping (db_outcome): 23505 DUPLICATE, 23503/23514 CONFLICT, 40001/40P01 retried once, 57014 DEADLINE_EXCEEDED,
+ * class 08/57P0x/55P03/53 UNAVAILABLE, otherwise INTERNAL (logged with SQLSTATE, never with values).
  */
 #ifndef CRM_DB_DB_H
 #define CRM_DB_DB_H
@@ -24,6 +26,9 @@
 struct db;
 
 #define DB_MAX_PARAMS 64
+#define DB_MAX_STMTS 8       /* of one submission */
+#define DB_MAX_WAITING 10000 /* submissions that wait for a connection, of each kind; more are answered UNAVAILABLE */
+#define DB_MAX_JOBS 256      /* handlers that wait for a worker */
 
 /* A statement: text is the key of the prepared-statement cache and must stay the same pointer-independent text. */
 struct db_stmt {
@@ -53,8 +58,17 @@ struct db_config {
 /* Connects in the background and keeps trying; healthy says whether at least one connection of each kind is up. */
 struct db *db_new(struct event_base *base, const struct db_config *c);
 bool db_healthy(const struct db *d);
+/* Closes the connections, answers what waits with UNAVAILABLE, ends the workers after their job. For drain and tests. */
+void db_free(struct db *d);
 
-/* Loop thread only. tenant may be empty (then no tenant is set: RLS shows nothing). Params are copied. deadline_us wall clock. */
+/* Start-up check, blocking, a connection of its own: would this statement prepare? False: why has PostgreSQL's message. */
+bool db_check(const struct db *d, struct str sql, char *why, size_t why_size);
+
+/*
+ * Loop thread only. tenant may be empty (RLS shows nothing). Statements and params are copied. deadline_us: wall clock, 0: none.
+ * done is called exactly once, never from inside this function; it may submit again.
+ * DEADLINE_EXCEEDED and UNAVAILABLE of a write: it may have been done.
+ */
 void db_submit(struct db *d, enum db_kind kind, struct str tenant, const struct db_stmt *stmts, int n, int64_t deadline_us, db_done done, void *arg);
 
 /* Runs job(arg) on a worker thread with a connection of its own. False: the queue is full (answer UNAVAILABLE). Any thread. */
@@ -71,7 +85,8 @@ const char *db_constraint(const struct db_conn *c); /* of the last failure, "" w
 const char *db_sqlstate(const struct db_conn *c);
 
 struct db_stats {
-	uint64_t statements, errors, reconnects, waiting, syncs, grouped;
+	uint64_t statements, errors, reconnects, waiting, syncs, grouped; /* grouped: submissions that shared a Sync */
+	uint64_t jobs, jobs_waiting;                                      /* handlers run, and waiting for a worker */
 	int connections_up;
 };
 struct db_stats db_stats_get(const struct db *d);

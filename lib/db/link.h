@@ -1,0 +1,113 @@
+/*
+ * Inside lib/db: a pipelined connection (link), what waits for it (job), and the order of what was sent (slots).
+ *
+ * A job lives on one of: the queue of its kind, the slots of one link, the late list (to be answered at the turn's end).
+ * Everything here is the loop thread's.
+ */
+#ifndef CRM_DB_LINK_H
+#define CRM_DB_LINK_H
+
+#include "db/db.h"
+#include "db/statements.h"
+
+#define LINK_READS 64   /* read jobs in flight per connection */
+#define LINK_WRITES 8   /* write segments in flight per connection */
+#define GROUP_READS 8   /* reads under one Sync */
+
+struct job_stmt {
+	struct str sql;
+	uint64_t hash;
+	const char **params;
+	int n_params;
+};
+
+struct job {
+	struct job *next;
+	enum db_kind kind;
+	db_done done;
+	void *arg;
+	int64_t deadline_us;
+	char tenant[37];
+	bool alone;     /* gets a Sync of its own: it was in a group that failed */
+	bool retried;   /* one retry has been used */
+	bool answered;  /* past its deadline; what arrives is thrown away */
+	enum status status;
+	char sqlstate[6];
+	char constraint[64];
+	int n, got;
+	PGresult *res[DB_MAX_STMTS];
+	struct job_stmt stmts[];
+};
+
+struct job_queue {
+	struct job *head, **tail;
+	size_t n;
+};
+
+enum slot_kind { SLOT_TENANT, SLOT_STMT, SLOT_PREPARE, SLOT_DEALLOCATE, SLOT_SYNC };
+
+/* One expected result. */
+struct slot {
+	enum slot_kind kind;
+	bool last;              /* of the job */
+	struct job *job;        /* TENANT, STMT; SYNC of a write */
+	struct statement *stmt; /* PREPARE, STMT */
+};
+
+enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP };
+
+struct link {
+	struct db *db;
+	enum db_kind kind;
+	enum link_state state;
+	PGconn *c;
+	struct event *read_ev, *write_ev, *timer;
+	struct statements statements;
+	struct slot *slots; /* ring */
+	unsigned head, tail, mask;
+	int in_flight;      /* jobs */
+	int open;           /* jobs sent since the last Sync */
+	int64_t progress_us; /* last time something arrived or an idle link was given work, monotonic */
+	unsigned failures;  /* connects in a row */
+};
+
+struct db {
+	struct event_base *base;
+	char *url;
+	struct db_config config;
+	struct link *links;
+	int n_links;
+	struct link *grouping;      /* read link whose group is open */
+	struct job_queue queue[2];  /* by kind */
+	struct job_queue late;
+	struct event *turn, *sweep;
+	bool turn_pending, sweeping;
+	int64_t down_since_us[2];   /* monotonic; 0: at least one link of the kind is up */
+	struct db_stats stats;
+	struct workers *workers;
+};
+
+/* link.c: connections */
+void link_init(struct link *l, struct db *d, enum db_kind kind);
+void link_fini(struct link *l);
+/* Gives up the connection: what is in flight is answered or queued again, a new connection is tried after a while. */
+void link_break(struct link *l, const char *why);
+/* Sends what libpq holds back; the rest when the socket takes it. */
+void link_flush(struct link *l);
+
+/* pipe.c: sending and receiving */
+void pipe_send(struct link *l, struct job *j);
+void pipe_sync(struct link *l);
+void pipe_receive(struct link *l);
+void pipe_abandon(struct link *l);
+
+/* db.c: jobs */
+void db_pump(struct db *d);
+void db_turn_later(struct db *d);
+void db_link_changed(struct db *d, enum db_kind kind);
+void db_job_again(struct db *d, struct job *j);
+void db_job_finish(struct db *d, struct job *j);
+void db_job_late(struct db *d, struct job *j); /* answered at the end of the turn */
+void db_job_clear(struct job *j);             /* forgets its results */
+
+#endif

@@ -1,0 +1,30 @@
+/* Inside lib/db: what an error of PostgreSQL means to a caller. */
+#ifndef CRM_DB_OUTCOME_H
+#define CRM_DB_OUTCOME_H
+
+#include <libpq-fe.h>
+
+#include "base/status.h"
+#include "base/str.h"
+
+enum status db_outcome(const char *sqlstate);
+/* Would the same submission probably succeed at once? Serialization failure, deadlock, a plan or a prepared statement that is gone. */
+bool db_outcome_may_retry(const char *sqlstate);
+/* The statement must be prepared again before it is retried. */
+bool db_outcome_is_stale(const char *sqlstate);
+/* Copies sqlstate ("08006" when r has none) and constraint of a failed result. */
+void db_outcome_read(const PGresult *r, char sqlstate[6], char constraint[64]);
+/* Logs what is no client's doing; never values. */
+void db_outcome_log(const char *sqlstate, struct str sql);
+
+/*
+ * Connection parameters: url, with our application name, time-outs and keep-alives. Fills keys and values (16 each at least),
+ * NULL-terminated; options is a buffer the values point to.
+ */
+struct db_connect_params {
+	const char *keys[16], *values[16];
+	char options[512];
+};
+void db_connect_params(struct db_connect_params *p, const char *url, int statement_timeout_ms, const char *application);
+
+#endif

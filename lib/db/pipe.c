@@ -1,0 +1,235 @@
+/* Submissions into a pipelined connection, results out of it: which result belongs to whom, and what an error takes with it. */
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "base/clock.h"
+#include "db/link.h"
+#include "db/outcome.h"
+
+#define SET_TENANT STR("SELECT set_config('app.tenant_id', $1, true)")
+#define MAX_EMPTY 4 /* NULLs in a row from PQgetResult; one separates two results */
+
+static struct slot *slot_push(struct link *l, enum slot_kind kind, struct job *j, struct statement *st)
+{
+	struct slot *s;
+
+	if (l->tail - l->head > l->mask) {
+		struct slot *wider = xcalloc((l->mask + 1) * 2, sizeof(*wider));
+
+		for (unsigned i = 0; i <= l->mask; i++)
+			wider[i] = l->slots[(l->head + i) & l->mask];
+		free(l->slots);
+		l->slots = wider;
+		l->head = 0;
+		l->tail = l->mask + 1;
+		l->mask = l->mask * 2 + 1;
+	}
+	s = &l->slots[l->tail++ & l->mask];
+	*s = (struct slot){ .kind = kind, .job = j, .stmt = st };
+	if (st)
+		st->users++;
+	return s;
+}
+
+static struct slot slot_pop(struct link *l)
+{
+	return l->slots[l->head++ & l->mask];
+}
+
+static bool send_deallocate(struct link *l, struct statement *st)
+{
+	char sql[32];
+
+	snprintf(sql, sizeof(sql), "DEALLOCATE %s", st->name);
+	slot_push(l, SLOT_DEALLOCATE, NULL, NULL);
+	statements_drop(&l->statements, st);
+	return PQsendQueryParams(l->c, sql, 0, NULL, NULL, NULL, NULL, 0) == 1;
+}
+
+static bool send_prepare(struct link *l, struct job *j, struct str sql, uint64_t hash, struct statement **st)
+{
+	bool sent = true;
+
+	if (l->statements.n >= STATEMENTS_MAX)
+		sent = send_deallocate(l, l->statements.oldest);
+	*st = statements_add(&l->statements, sql, hash);
+	slot_push(l, SLOT_PREPARE, j, *st);
+	return sent && PQsendPrepare(l->c, (*st)->name, (*st)->sql.p, 0, NULL) == 1;
+}
+
+/* The slots are pushed whatever happens, so that a broken link finds every job. */
+static bool send_statement(struct link *l, struct job *j, const struct job_stmt *s, enum slot_kind kind, bool last)
+{
+	struct statement *st = statements_find(&l->statements, s->sql, s->hash);
+	bool sent = true;
+
+	if (!st)
+		sent = send_prepare(l, j, s->sql, s->hash, &st);
+	slot_push(l, kind, j, st)->last = last;
+	l->db->stats.statements++;
+	return sent && PQsendQueryPrepared(l->c, st->name, s->n_params, s->params, NULL, NULL, 1) == 1;
+}
+
+static bool send_tenant(struct link *l, struct job *j)
+{
+	static uint64_t hash;
+	const char *params[] = { j->tenant };
+	struct job_stmt s = { .sql = SET_TENANT, .params = params, .n_params = 1 };
+
+	if (!hash)
+		hash = statements_hash(s.sql);
+	s.hash = hash;
+	return send_statement(l, j, &s, SLOT_TENANT, false);
+}
+
+static bool send_sync(struct link *l, struct job *j)
+{
+	slot_push(l, SLOT_SYNC, j, NULL)->last = j != NULL;
+	l->open = 0;
+	l->db->stats.syncs++;
+	return PQpipelineSync(l->c) == 1;
+}
+
+/* A read is answered when its rows are there; a write when its Sync has come back, which is the commit. */
+void pipe_send(struct link *l, struct job *j)
+{
+	bool sent;
+
+	if (l->head == l->tail)
+		l->progress_us = clock_mono_us();
+	l->in_flight++;
+	l->open++;
+	sent = send_tenant(l, j);
+	for (int i = 0; i < j->n; i++)
+		sent = send_statement(l, j, &j->stmts[i], SLOT_STMT, j->kind == DB_READ && i == j->n - 1) && sent;
+	if (j->kind == DB_WRITE)
+		sent = send_sync(l, j) && sent;
+	if (!sent)
+		link_break(l, PQerrorMessage(l->c));
+	else if (j->kind == DB_WRITE)
+		link_flush(l);
+}
+
+void pipe_sync(struct link *l)
+{
+	if (l->open == 0)
+		return;
+	if (l->open > 1)
+		l->db->stats.grouped += (uint64_t)l->open;
+	if (send_sync(l, NULL))
+		link_flush(l);
+	else
+		link_break(l, PQerrorMessage(l->c));
+}
+
+static void job_failed(struct link *l, struct job *j, struct statement *st, const PGresult *r)
+{
+	if (j->sqlstate[0])
+		return;
+	db_outcome_read(r, j->sqlstate, j->constraint);
+	db_outcome_log(j->sqlstate, st ? st->sql : STR("commit"));
+	if (st && db_outcome_is_stale(j->sqlstate))
+		statements_drop(&l->statements, st);
+}
+
+static void job_end(struct link *l, struct job *j)
+{
+	l->in_flight--;
+	if (j->got == j->n && !j->sqlstate[0]) {
+		j->status = STATUS_OK;
+		db_job_finish(l->db, j);
+		return;
+	}
+	if (!j->sqlstate[0] || (db_outcome_may_retry(j->sqlstate) && !j->retried)) {
+		j->retried = j->retried || j->sqlstate[0];
+		j->alone = true;
+		db_job_again(l->db, j);
+		return;
+	}
+	l->db->stats.errors++;
+	j->status = db_outcome(j->sqlstate);
+	db_job_finish(l->db, j);
+}
+
+static bool is_good(ExecStatusType s)
+{
+	return s == PGRES_TUPLES_OK || s == PGRES_COMMAND_OK || s == PGRES_EMPTY_QUERY;
+}
+
+/* Takes r for the oldest slot. False: libpq and we disagree, or the server is going away. */
+static bool receive(struct link *l, PGresult *r)
+{
+	ExecStatusType status = PQresultStatus(r);
+	bool good = is_good(status), fatal;
+	struct slot s = l->slots[l->head & l->mask];
+	const char *code = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+
+	fatal = code && (strncmp(code, "57P", 3) == 0 || strncmp(code, "08", 2) == 0);
+	if (fatal || (status == PGRES_PIPELINE_SYNC) != (s.kind == SLOT_SYNC)) {
+		bool commit_failed = !fatal && s.kind == SLOT_SYNC && status == PGRES_FATAL_ERROR && s.job;
+
+		if (commit_failed)
+			job_failed(l, s.job, NULL, r); /* deferred constraint; the Sync's own result follows */
+		PQclear(r);
+		return commit_failed;
+	}
+	slot_pop(l);
+	if (!good && status != PGRES_PIPELINE_SYNC && status != PGRES_PIPELINE_ABORTED && s.job)
+		job_failed(l, s.job, s.stmt, r);
+	if (!good && s.kind == SLOT_PREPARE)
+		statements_drop(&l->statements, s.stmt);
+	if (good && s.kind == SLOT_STMT && s.job->got < s.job->n)
+		s.job->res[s.job->got++] = r;
+	else
+		PQclear(r);
+	if (s.stmt)
+		statements_unuse(s.stmt);
+	if (s.last)
+		job_end(l, s.job);
+	return true;
+}
+
+void pipe_receive(struct link *l)
+{
+	int empty = 0;
+
+	if (!PQconsumeInput(l->c)) {
+		link_break(l, PQerrorMessage(l->c));
+		return;
+	}
+	l->progress_us = clock_mono_us();
+	while (l->state == LINK_UP && l->head != l->tail && !PQisBusy(l->c)) {
+		PGresult *r = PQgetResult(l->c);
+
+		empty = r ? 0 : empty + 1;
+		if (empty > MAX_EMPTY || (r && !receive(l, r))) {
+			link_break(l, PQstatus(l->c) == CONNECTION_OK ? "the server is going away or the pipeline is out of step" : PQerrorMessage(l->c));
+			return;
+		}
+	}
+	if (l->state == LINK_UP && PQstatus(l->c) != CONNECTION_OK)
+		link_break(l, PQerrorMessage(l->c));
+}
+
+/* The connection is gone: reads run again once on another, a write may or may not have been done. */
+void pipe_abandon(struct link *l)
+{
+	while (l->head != l->tail) {
+		struct slot s = slot_pop(l);
+
+		if (s.stmt)
+			statements_unuse(s.stmt);
+		if (!s.last)
+			continue;
+		if (s.job->kind == DB_READ && !s.job->retried) {
+			s.job->retried = true;
+			db_job_again(l->db, s.job);
+			continue;
+		}
+		s.job->status = STATUS_UNAVAILABLE;
+		snprintf(s.job->sqlstate, sizeof(s.job->sqlstate), "08006");
+		db_job_clear(s.job);
+		db_job_late(l->db, s.job);
+	}
+	l->in_flight = l->open = 0;
+}

@@ -1,0 +1,312 @@
+/* Handlers: a bounded queue, worker threads, and straight-line transactions on a blocking connection. */
+#include "db/workers.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/codec.h"
+#include "base/log.h"
+#include "db/outcome.h"
+
+#define NIL_UUID "00000000-0000-0000-0000-000000000000"
+#define RECONNECT_US 200000 /* at most so often per worker */
+
+struct db_conn {
+	struct workers *w;
+	pthread_t thread;
+	PGconn *c;
+	int64_t tried_us;
+	bool in_tx;
+	enum status failed; /* STATUS_OK: nothing has failed since begin */
+	char sqlstate[6], constraint[64];
+};
+
+struct worker_job {
+	void (*run)(struct db_conn *c, void *arg);
+	void *arg;
+};
+
+struct workers {
+	char *url;
+	int n, statement_timeout_ms;
+	struct db_conn *conns;
+	pthread_mutex_t lock;
+	pthread_cond_t some;
+	struct worker_job jobs[DB_MAX_JOBS];
+	unsigned head, tail;
+	bool stopping;
+	uint64_t run, statements, errors, reconnects;
+};
+
+static void count(uint64_t *at)
+{
+	__atomic_add_fetch(at, 1, __ATOMIC_RELAXED);
+}
+
+static void ignore_notice(void *arg, const char *message)
+{
+}
+
+static void disconnect(struct db_conn *c)
+{
+	if (c->c)
+		PQfinish(c->c);
+	c->c = NULL;
+	c->in_tx = false;
+}
+
+static bool connect_again(struct db_conn *c)
+{
+	struct db_connect_params p;
+
+	if (c->c && PQstatus(c->c) == CONNECTION_OK)
+		return true;
+	if (c->tried_us && clock_mono_us() - c->tried_us < RECONNECT_US)
+		return false;
+	if (c->tried_us)
+		count(&c->w->reconnects);
+	disconnect(c);
+	db_connect_params(&p, c->w->url, c->w->statement_timeout_ms, "crm-handler");
+	c->c = PQconnectdbParams(p.keys, p.values, 1);
+	c->tried_us = clock_mono_us();
+	PQsetNoticeProcessor(c->c, ignore_notice, NULL);
+	if (PQstatus(c->c) == CONNECTION_OK)
+		return true;
+	log_warn("DB-DOWN", "a worker cannot connect: %.*s", (int)strcspn(PQerrorMessage(c->c), "\n"), PQerrorMessage(c->c));
+	disconnect(c);
+	return false;
+}
+
+static enum status fail(struct db_conn *c, enum status status, const char *sqlstate)
+{
+	c->failed = status;
+	snprintf(c->sqlstate, sizeof(c->sqlstate), "%s", sqlstate);
+	count(&c->w->errors);
+	return status;
+}
+
+static enum status fail_result(struct db_conn *c, const PGresult *r, const char *sql)
+{
+	char sqlstate[6];
+
+	db_outcome_read(r, sqlstate, c->constraint);
+	db_outcome_log(sqlstate, str_of(sql));
+	return fail(c, db_outcome(sqlstate), sqlstate);
+}
+
+static bool is_good(const PGresult *r)
+{
+	ExecStatusType s = PQresultStatus(r);
+
+	return s == PGRES_TUPLES_OK || s == PGRES_COMMAND_OK;
+}
+
+/* BEGIN and the tenant in one round trip. The tenant is a UUID, so it needs no quoting. */
+static enum status begin_once(struct db_conn *c, const char tenant[37])
+{
+	char sql[128];
+	enum status status = STATUS_OK;
+	PGresult *r;
+
+	snprintf(sql, sizeof(sql), "BEGIN; SELECT set_config('app.tenant_id', '%s', true)", tenant);
+	r = PQexec(c->c, sql);
+	if (!is_good(r))
+		status = fail_result(c, r, "BEGIN");
+	PQclear(r);
+	c->in_tx = status == STATUS_OK;
+	return status;
+}
+
+enum status db_begin(struct db_conn *c, struct str tenant)
+{
+	char id[UUID_TEXT + 1] = NIL_UUID;
+	enum status status;
+
+	if (c->in_tx)
+		db_rollback(c);
+	c->failed = STATUS_OK;
+	c->sqlstate[0] = c->constraint[0] = 0;
+	if (tenant.n && !uuid_parse(tenant, id))
+		return fail(c, STATUS_INTERNAL, "");
+	if (!connect_again(c))
+		return fail(c, STATUS_UNAVAILABLE, "08001");
+	status = begin_once(c, id);
+	if (status != STATUS_UNAVAILABLE)
+		return status;
+	/* PostgreSQL was restarted while this connection was idle; nothing has been done yet. */
+	disconnect(c);
+	c->tried_us = 0;
+	if (!connect_again(c))
+		return status;
+	c->failed = STATUS_OK;
+	c->sqlstate[0] = 0;
+	return begin_once(c, id);
+}
+
+enum status db_exec(struct db_conn *c, PGresult **res, const char *sql, int n_params, const char *const *params)
+{
+	enum status status = STATUS_OK;
+	PGresult *r;
+
+	if (res)
+		*res = NULL;
+	if (c->failed != STATUS_OK)
+		return c->failed;
+	if (!c->in_tx || n_params > DB_MAX_PARAMS)
+		return fail(c, STATUS_INTERNAL, "25P01");
+	count(&c->w->statements);
+	r = PQexecParams(c->c, sql, n_params, NULL, params, NULL, NULL, 0);
+	if (!is_good(r))
+		status = fail_result(c, r, sql);
+	if (status == STATUS_OK && res)
+		*res = r;
+	else
+		PQclear(r);
+	return status;
+}
+
+enum status db_commit(struct db_conn *c)
+{
+	enum status status = c->failed;
+	PGresult *r;
+
+	if (status == STATUS_OK && !c->in_tx)
+		return fail(c, STATUS_INTERNAL, "25P01");
+	if (status != STATUS_OK) {
+		db_rollback(c);
+		return status;
+	}
+	r = PQexec(c->c, "COMMIT");
+	if (!is_good(r))
+		status = fail_result(c, r, "COMMIT");
+	else if (strcmp(PQcmdStatus(r), "COMMIT") != 0)
+		status = fail(c, STATUS_INTERNAL, "25P02");
+	PQclear(r);
+	c->in_tx = false;
+	return status;
+}
+
+/* What failed stays readable until the next begin. */
+void db_rollback(struct db_conn *c)
+{
+	if (c->in_tx && c->c)
+		PQclear(PQexec(c->c, "ROLLBACK"));
+	c->in_tx = false;
+	if (c->c && PQtransactionStatus(c->c) != PQTRANS_IDLE)
+		disconnect(c);
+}
+
+const char *db_constraint(const struct db_conn *c)
+{
+	return c->constraint;
+}
+
+const char *db_sqlstate(const struct db_conn *c)
+{
+	return c->sqlstate;
+}
+
+static bool take(struct workers *w, struct worker_job *j)
+{
+	bool some;
+
+	pthread_mutex_lock(&w->lock);
+	while (w->head == w->tail && !w->stopping)
+		pthread_cond_wait(&w->some, &w->lock);
+	some = w->head != w->tail;
+	if (some)
+		*j = w->jobs[w->head++ % DB_MAX_JOBS];
+	pthread_mutex_unlock(&w->lock);
+	return some;
+}
+
+static void *worker_main(void *arg)
+{
+	struct db_conn *c = arg;
+	struct worker_job j;
+
+	pthread_setname_np(pthread_self(), "db-worker");
+	connect_again(c);
+	while (take(c->w, &j)) {
+		j.run(c, j.arg);
+		if (c->in_tx)
+			db_rollback(c);
+		c->failed = STATUS_OK;
+		count(&c->w->run);
+		log_context(STR(""), STR(""), STR(""));
+	}
+	disconnect(c);
+	return NULL;
+}
+
+/* Signals belong to the loop's thread. */
+static void start_threads(struct workers *w)
+{
+	sigset_t all, before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (int i = 0; i < w->n; i++) {
+		w->conns[i].w = w;
+		if (pthread_create(&w->conns[i].thread, NULL, worker_main, &w->conns[i]) != 0)
+			log_die("DB-WORKERS", "cannot start a thread");
+	}
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+struct workers *workers_new(const char *url, int n, int statement_timeout_ms)
+{
+	struct workers *w = xcalloc(1, sizeof(*w));
+
+	w->url = xstrdup(url);
+	w->n = n;
+	w->statement_timeout_ms = statement_timeout_ms;
+	w->conns = xcalloc((size_t)n, sizeof(*w->conns));
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->some, NULL);
+	start_threads(w);
+	return w;
+}
+
+void workers_free(struct workers *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->stopping = true;
+	pthread_cond_broadcast(&w->some);
+	pthread_mutex_unlock(&w->lock);
+	for (int i = 0; i < w->n; i++)
+		pthread_join(w->conns[i].thread, NULL);
+	pthread_mutex_destroy(&w->lock);
+	pthread_cond_destroy(&w->some);
+	free(w->conns);
+	free(w->url);
+	free(w);
+}
+
+bool workers_put(struct workers *w, void (*job)(struct db_conn *c, void *arg), void *arg)
+{
+	bool room;
+
+	pthread_mutex_lock(&w->lock);
+	room = !w->stopping && w->tail - w->head < DB_MAX_JOBS;
+	if (room) {
+		w->jobs[w->tail++ % DB_MAX_JOBS] = (struct worker_job){ job, arg };
+		pthread_cond_signal(&w->some);
+	}
+	pthread_mutex_unlock(&w->lock);
+	return room;
+}
+
+void workers_stats(struct workers *w, struct db_stats *s)
+{
+	pthread_mutex_lock(&w->lock);
+	s->jobs_waiting = w->tail - w->head;
+	pthread_mutex_unlock(&w->lock);
+	s->jobs = __atomic_load_n(&w->run, __ATOMIC_RELAXED);
+	s->statements += __atomic_load_n(&w->statements, __ATOMIC_RELAXED);
+	s->errors += __atomic_load_n(&w->errors, __ATOMIC_RELAXED);
+	s->reconnects += __atomic_load_n(&w->reconnects, __ATOMIC_RELAXED);
+}
