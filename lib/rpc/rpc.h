@@ -1,8 +1,9 @@
 /*
  * The hop, service side: an NNG REP socket whose messages carry batches of calls, handed to an event loop.
  *
- * Wire: docs/rpc.md, proto/common.proto (CallBatch, ReplyBatch). A message whose MAC is wrong or that does not parse is
- * answered with an empty authenticated batch and counted; a call past its deadline is answered DEADLINE_EXCEEDED unread.
+ * Wire: docs/rpc.md, proto/common.proto (CallBatch, ReplyBatch). A message whose MAC is wrong, that does not parse or that
+ * was seen before is answered with an empty authenticated batch and counted (bad_mac); a call past its deadline is answered
+ * DEADLINE_EXCEEDED unread.
  *
  * Ownership: a call and its slices (into the received message) and arena live until it is replied to.
  * Threading: dispatch runs on the loop's thread; rpc_reply_* may be called from any thread, exactly once per call.

@@ -1,0 +1,410 @@
+/* The caller's end of the hop: which instance gets a call, when it is answered, and what its caller is told. */
+#include "rpc/client.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/codec.h"
+#include "base/log.h"
+#include "rpc/client_priv.h"
+
+enum {
+	TICK_MS = 10,
+	PROBE_EVERY_MS = 500,
+	PROBE_TIMEOUT_MS = 450,
+	NO_PROGRESS_US = 1000 * 1000,
+	TIMEOUTS_IN_A_ROW = 3,
+	LANE_QUEUE = 8192,               /* calls that wait for a free message, per lane and instance */
+	SPARE_CALLS = 1024,
+	KEEP_BODY_BYTES = 8192,
+	QUEUE_BYTES = 64 * 1024 * 1024,  /* all that is encoded and not answered */
+};
+
+/* hopeless: what is under way will not be answered. */
+static void instance_eject(struct rpc_instance *in, const char *why, bool hopeless);
+
+/* -- calls */
+
+static struct rpc_pending *pending_new(struct rpc_client *c)
+{
+	struct rpc_pending *p = c->spares;
+
+	if (!p)
+		return xcalloc(1, sizeof(*p));
+	c->spares = p->spare;
+	c->n_spares--;
+	return p;
+}
+
+static void pending_release(struct rpc_client *c, struct rpc_pending *p)
+{
+	struct buf body = p->body;
+
+	if (c->n_spares >= SPARE_CALLS) {
+		buf_fini(&body);
+		free(p);
+		return;
+	}
+	if (body.cap > KEEP_BODY_BYTES)
+		buf_fini(&body);
+	buf_clear(&body);
+	*p = (struct rpc_pending){ .body = body, .spare = c->spares };
+	c->spares = p;
+	c->n_spares++;
+}
+
+/* Takes p out of the lane's queue or the message that it is in. */
+static void pending_detach(struct rpc_pending *p)
+{
+	struct rpc_instance *in = p->instance;
+
+	if (p->message) {
+		p->message->calls[p->index] = NULL;
+		p->message = NULL;
+	} else if (p->queued) {
+		TAILQ_REMOVE(&in->queue[p->lane], p, queue);
+		in->queued[p->lane]--;
+		p->queued = false;
+	}
+	if (in)
+		in->in_flight--;
+	p->instance = NULL;
+}
+
+void rpc_pending_finish(struct rpc_client *c, struct rpc_pending *p, const struct rpc_result *r)
+{
+	rpc_done done = p->done;
+	void *arg = p->arg;
+
+	if (p->instance && r->status != STATUS_OK && (r->status == STATUS_UNAVAILABLE || r->status == STATUS_INTERNAL))
+		p->instance->stats.errors++;
+	pending_detach(p);
+	if (p->refusal != STATUS_OK)
+		TAILQ_REMOVE(&c->refused, p, queue);
+	TAILQ_REMOVE(&c->wheel[p->slot], p, wheel);
+	c->waiting--;
+	c->bytes -= p->body.n;
+	pending_release(c, p);
+	done(arg, r);
+}
+
+static void pending_fail(struct rpc_client *c, struct rpc_pending *p, enum status s, bool unknown)
+{
+	struct rpc_result r = { .status = s, .text = str_of(status_text(s)), .unknown = unknown };
+
+	rpc_pending_finish(c, p, &r);
+}
+
+/* The healthy instance with the fewest calls in flight; among equals the one after the last choice. */
+static struct rpc_instance *service_pick(struct rpc_service *s, const struct rpc_instance *but)
+{
+	struct rpc_instance *best = NULL;
+
+	for (size_t k = 0; k < s->n; k++) {
+		struct rpc_instance *in = s->instances[(s->next + k) % s->n];
+
+		if (in->healthy && in != but && (!best || in->in_flight < best->in_flight))
+			best = in;
+	}
+	s->next++;
+	return best;
+}
+
+static bool pending_queue(struct rpc_client *c, struct rpc_pending *p, const struct rpc_instance *but)
+{
+	struct rpc_instance *in = service_pick(&c->services[p->service], but);
+
+	if (!in || in->queued[p->lane] >= LANE_QUEUE)
+		return false;
+	p->instance = in;
+	p->queued = true;
+	in->in_flight++;
+	in->queued[p->lane]++;
+	TAILQ_INSERT_TAIL(&in->queue[p->lane], p, queue);
+	rpc_client_flush_soon(c);
+	return true;
+}
+
+void rpc_pending_reroute(struct rpc_pending *p, bool sent)
+{
+	struct rpc_instance *was = p->instance;
+	struct rpc_client *c = was->client;
+
+	pending_detach(p);
+	if ((!sent || (p->may_retry && !p->retried)) && p->due_us > clock_mono_us()) {
+		p->retried = p->retried || sent;
+		if (pending_queue(c, p, was))
+			return;
+	}
+	pending_fail(c, p, STATUS_UNAVAILABLE, sent);
+}
+
+/* -- deadlines: a wheel of TICK_MS slots, turned only while calls wait */
+
+static void tick_arm(struct rpc_client *c)
+{
+	struct timeval tv = { 0, TICK_MS * 1000 };
+
+	if (c->waiting && !event_pending(c->tick_ev, EV_TIMEOUT, NULL)) {
+		c->tick_us = clock_mono_us();
+		c->turned = c->tick_us / (TICK_MS * 1000);
+		event_add(c->tick_ev, &tv);
+	}
+}
+
+static void pending_expire(struct rpc_client *c, struct rpc_pending *p)
+{
+	struct rpc_instance *in = p->instance;
+	struct rpc_message *m = p->message;
+	bool counts = m && !m->timed_out;
+
+	if (in)
+		in->stats.timeouts++;
+	if (m)
+		m->timed_out = true;
+	pending_fail(c, p, STATUS_DEADLINE_EXCEEDED, m != NULL);
+	if (counts && ++in->timeouts_in_a_row >= TIMEOUTS_IN_A_ROW && in->healthy)
+		instance_eject(in, "calls in a row without an answer in time", false);
+}
+
+static void wheel_turn(struct rpc_client *c, int64_t now)
+{
+	int64_t to = now / (TICK_MS * 1000), from = c->turned;
+
+	if (to - from >= RPC_WHEEL)
+		from = to - RPC_WHEEL + 1;
+	c->turned = to;
+	for (int64_t at = from; at <= to; at++) {
+		struct rpc_pending *p = TAILQ_FIRST(&c->wheel[at % RPC_WHEEL]);
+
+		while (p) {
+			struct rpc_pending *next;
+
+			if (p->due_us > now) {
+				p = TAILQ_NEXT(p, wheel);
+				continue;
+			}
+			/* done() may add to or empty this slot, so start over */
+			pending_expire(c, p);
+			next = TAILQ_FIRST(&c->wheel[at % RPC_WHEEL]);
+			p = next;
+		}
+	}
+}
+
+/* A pause of our own (stopped, starved) is no fault of theirs. */
+static void forgive_own_pause(struct rpc_client *c, int64_t now, int64_t expected_us)
+{
+	int64_t late = now - c->tick_us - expected_us;
+
+	if (late < 200 * 1000)
+		return;
+	for (size_t i = 0; i < c->n_instances; i++)
+		if (c->instances[i]->owed_since_us)
+			c->instances[i]->owed_since_us += late;
+}
+
+static void check_progress(struct rpc_client *c, int64_t now)
+{
+	for (size_t i = 0; i < c->n_instances; i++) {
+		struct rpc_instance *in = c->instances[i];
+
+		if (in->healthy && in->owed_since_us && now - in->owed_since_us >= NO_PROGRESS_US)
+			instance_eject(in, "no answer for a second while calls wait", true);
+	}
+}
+
+static void tick_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct rpc_client *c = arg;
+	int64_t now = clock_mono_us();
+
+	forgive_own_pause(c, now, TICK_MS * 1000);
+	c->tick_us = now;
+	wheel_turn(c, now);
+	check_progress(c, now);
+	if (c->waiting) {
+		struct timeval tv = { 0, TICK_MS * 1000 };
+
+		event_add(c->tick_ev, &tv);
+	}
+}
+
+/* -- health */
+
+static void instance_eject(struct rpc_instance *in, const char *why, bool hopeless)
+{
+	struct rpc_pending *p;
+
+	if (!in->healthy)
+		return;
+	in->healthy = false;
+	in->stats.ejections++;
+	in->timeouts_in_a_row = 0;
+	in->owed_since_us = 0;
+	log_warn("RPC-EJECT", "%s at %s gets no calls: %s", in->stats.name, in->stats.url, why);
+	for (int lane = 0; lane < RPC_LANES; lane++) {
+		p = TAILQ_FIRST(&in->queue[lane]);
+		while (p) {
+			rpc_pending_reroute(p, false);
+			p = TAILQ_FIRST(&in->queue[lane]);
+		}
+	}
+	if (hopeless)
+		rpc_instance_abort(in);
+}
+
+void rpc_instance_lost(struct rpc_instance *in)
+{
+	instance_eject(in, "the connection is gone", true);
+}
+
+void rpc_instance_progress(struct rpc_instance *in)
+{
+	in->owed_since_us = in->owed_messages ? clock_mono_us() : 0;
+}
+
+void rpc_instance_health(struct rpc_instance *in, bool answered, enum status s)
+{
+	if (answered && s == STATUS_OK) {
+		if (!in->healthy)
+			log_info("RPC-BACK", "%s at %s answers again", in->stats.name, in->stats.url);
+		in->healthy = true;
+		return;
+	}
+	/* silence is judged by check_progress */
+	if (answered)
+		instance_eject(in, "it says that it is not able to serve", false);
+}
+
+static void probe_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct rpc_client *c = arg;
+	int64_t now = clock_mono_us();
+
+	if (!event_pending(c->tick_ev, EV_TIMEOUT, NULL)) {
+		forgive_own_pause(c, now, PROBE_EVERY_MS * 1000);
+		c->tick_us = now;
+		check_progress(c, now);
+	}
+	for (size_t i = 0; i < c->n_instances; i++)
+		rpc_instance_probe(c->instances[i], PROBE_TIMEOUT_MS);
+}
+
+/* -- the client */
+
+static void flush_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct rpc_client *c = arg;
+	struct rpc_pending *p = TAILQ_FIRST(&c->refused);
+
+	while (p) {
+		pending_fail(c, p, p->refusal, false);
+		p = TAILQ_FIRST(&c->refused);
+	}
+	for (size_t i = 0; i < c->n_instances; i++)
+		rpc_instance_flush(c->instances[i]);
+}
+
+void rpc_client_flush_soon(struct rpc_client *c)
+{
+	/* an active event runs at the end of this loop turn, after what else is ready: that is what makes batches */
+	event_active(c->flush_ev, EV_TIMEOUT, 0);
+}
+
+struct rpc_client *rpc_client_new(struct event_base *base, const uint8_t key[32])
+{
+	struct rpc_client *c = xcalloc(1, sizeof(*c));
+	struct timeval probe = { 0, PROBE_EVERY_MS * 1000 };
+
+	c->mac = rpc_mac_new(key);
+	random_bytes(&c->origin.client, sizeof(c->origin.client));
+	c->origin.client |= 1;
+	for (int i = 0; i < RPC_WHEEL; i++)
+		TAILQ_INIT(&c->wheel[i]);
+	TAILQ_INIT(&c->refused);
+	c->flush_ev = event_new(base, -1, 0, flush_cb, c);
+	c->tick_ev = event_new(base, -1, 0, tick_cb, c);
+	c->probe_ev = event_new(base, -1, EV_PERSIST, probe_cb, c);
+	if (!c->flush_ev || !c->tick_ev || !c->probe_ev)
+		log_die("RPC-CLIENT", "no memory for events");
+	event_add(c->probe_ev, &probe);
+	handoff_init(&c->completed, base, rpc_client_completed_cb, c);
+	return c;
+}
+
+int rpc_client_add(struct rpc_client *c, const char *name, const char *urls)
+{
+	struct rpc_service *s;
+	const char *at = urls;
+
+	if (c->n_services == RPC_MAX_SERVICES)
+		log_die("RPC-CLIENT", "more than %d services", RPC_MAX_SERVICES);
+	s = &c->services[c->n_services];
+	s->name = xstrdup(name);
+	while (*at) {
+		size_t n = strcspn(at, ",");
+
+		if (n && (c->n_instances == RPC_MAX_INSTANCES || s->n == RPC_MAX_INSTANCES))
+			log_die("RPC-CLIENT", "more than %d instances", RPC_MAX_INSTANCES);
+		if (n)
+			s->instances[s->n++] = c->instances[c->n_instances++] = rpc_instance_new(c, s->name, xstrndup(at, n));
+		at += n + (at[n] == ',');
+	}
+	if (!s->n)
+		log_die("RPC-CLIENT", "service %s has no address", name);
+	return (int)c->n_services++;
+}
+
+int rpc_client_find(const struct rpc_client *c, struct str name)
+{
+	for (size_t i = 0; i < c->n_services; i++)
+		if (str_eq(str_of(c->services[i].name), name))
+			return (int)i;
+	return -1;
+}
+
+static enum status refuse(struct rpc_client *c, struct rpc_pending *p)
+{
+	if (p->body.n > RPC_MAX_PAYLOAD)
+		return STATUS_PAYLOAD_TOO_LARGE;
+	if (p->service < 0 || (size_t)p->service >= c->n_services)
+		return STATUS_NOT_IMPLEMENTED;
+	if (c->bytes > QUEUE_BYTES || !pending_queue(c, p, NULL))
+		return STATUS_UNAVAILABLE;
+	return STATUS_OK;
+}
+
+void rpc_client_call(struct rpc_client *c, const struct rpc_request *r)
+{
+	struct rpc_pending *p = pending_new(c);
+	uint32_t timeout_ms = r->timeout_ms < RPC_MAX_TIMEOUT_MS ? r->timeout_ms : RPC_MAX_TIMEOUT_MS;
+
+	p->service = r->service;
+	p->lane = (unsigned)r->lane < RPC_LANES ? r->lane : RPC_SLOW;
+	p->may_retry = r->may_retry;
+	p->done = r->done;
+	p->arg = r->arg;
+	p->due_us = clock_mono_us() + (int64_t)timeout_ms * 1000;
+	p->slot = (unsigned)(p->due_us / (TICK_MS * 1000) % RPC_WHEEL);
+	TAILQ_INSERT_TAIL(&c->wheel[p->slot], p, wheel);
+	c->waiting++;
+	frame_put_call_body(&p->body, r, clock_us() + (int64_t)timeout_ms * 1000);
+	c->bytes += p->body.n;
+	tick_arm(c);
+	p->refusal = refuse(c, p);
+	if (p->refusal != STATUS_OK) {
+		TAILQ_INSERT_TAIL(&c->refused, p, queue);
+		rpc_client_flush_soon(c);
+	}
+}
+
+size_t rpc_client_stats(const struct rpc_client *c, struct rpc_service_stats *rows, size_t max)
+{
+	for (size_t i = 0; i < c->n_instances && i < max; i++) {
+		rows[i] = c->instances[i]->stats;
+		rows[i].healthy = c->instances[i]->healthy;
+		rows[i].in_flight = c->instances[i]->in_flight;
+	}
+	return c->n_instances;
+}

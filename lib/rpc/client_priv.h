@@ -1,0 +1,110 @@
+/*
+ * What client.c (calls, deadlines, health) and message.c (instances, NNG messages) know of each other.
+ * All of it lives on the client's thread, but for the fields of rpc_message that are marked.
+ */
+#ifndef CRM_RPC_CLIENT_PRIV_H
+#define CRM_RPC_CLIENT_PRIV_H
+
+#include <nng/nng.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include "rpc/client.h"
+#include "rpc/frame.h"
+#include "rpc/handoff.h"
+
+enum { RPC_MAX_SERVICES = 16, RPC_MAX_INSTANCES = 64, RPC_WHEEL = 1024, RPC_LANE_MESSAGES = 4 };
+
+/* A call: in an instance's queue, in a message, or refused and to be answered at the end of the turn. */
+struct rpc_pending {
+	TAILQ_ENTRY(rpc_pending) wheel;
+	TAILQ_ENTRY(rpc_pending) queue;
+	struct rpc_pending *spare;
+	int service;
+	enum rpc_lane lane;
+	bool may_retry, retried, queued;
+	enum status refusal; /* STATUS_OK: not refused */
+	struct rpc_instance *instance;
+	struct rpc_message *message;
+	unsigned index, slot; /* in the message; of the wheel */
+	int64_t due_us;       /* monotonic */
+	rpc_done done;
+	void *arg;
+	struct buf body; /* a Call without its id */
+};
+
+TAILQ_HEAD(rpc_pending_list, rpc_pending);
+
+/* One NNG message on its way and back. While busy, aio and sent belong to NNG's callback until it hands the node over. */
+struct rpc_message {
+	struct handoff_node node; /* first */
+	struct rpc_instance *instance;
+	nng_ctx ctx;
+	nng_aio *aio;
+	bool sent;         /* NNG took it: from here on it may have been executed */
+	int rc;
+	nng_msg *reply;
+	atomic_bool abort; /* either thread */
+	bool busy, probe, timed_out;
+	uint8_t mac[RPC_MAC_BYTES];
+	unsigned n;
+	struct rpc_pending *calls[RPC_MAX_CALLS]; /* NULL: answered already */
+};
+
+struct rpc_instance {
+	struct rpc_client *client;
+	nng_socket socket;
+	atomic_uint pipes_up, pipes_down; /* counted on NNG's threads */
+	unsigned up_seen, down_seen;
+	bool healthy;
+	unsigned timeouts_in_a_row, owed_messages;
+	int64_t owed_since_us; /* since when it has owed an answer without giving any; 0: owes none */
+	uint64_t in_flight;
+	struct rpc_pending_list queue[RPC_LANES];
+	unsigned queued[RPC_LANES];
+	struct rpc_message messages[RPC_LANES][RPC_LANE_MESSAGES];
+	struct rpc_message probe;
+	struct rpc_service_stats stats;
+};
+
+struct rpc_service {
+	char *name;
+	struct rpc_instance *instances[RPC_MAX_INSTANCES];
+	size_t n, next;
+};
+
+struct rpc_client {
+	struct rpc_mac *mac;
+	struct frame_origin origin;
+	struct handoff completed;
+	struct event *flush_ev, *tick_ev, *probe_ev;
+	struct rpc_service services[RPC_MAX_SERVICES];
+	size_t n_services;
+	struct rpc_instance *instances[RPC_MAX_INSTANCES];
+	size_t n_instances;
+	struct rpc_pending_list wheel[RPC_WHEEL], refused;
+	int64_t tick_us, turned;
+	size_t waiting, bytes; /* calls that are not answered, and their encoded size */
+	struct rpc_pending *spares;
+	size_t n_spares;
+	struct buf scratch;
+};
+
+/* client.c, for message.c */
+void rpc_pending_finish(struct rpc_client *c, struct rpc_pending *p, const struct rpc_result *r);
+/* Its instance failed it: another one gets it if that is harmless, else its caller hears UNAVAILABLE. */
+void rpc_pending_reroute(struct rpc_pending *p, bool sent);
+void rpc_client_flush_soon(struct rpc_client *c);
+void rpc_instance_lost(struct rpc_instance *in);
+void rpc_instance_progress(struct rpc_instance *in);
+void rpc_instance_health(struct rpc_instance *in, bool answered, enum status s);
+
+/* message.c, for client.c. url is kept. */
+struct rpc_instance *rpc_instance_new(struct rpc_client *c, const char *name, const char *url);
+void rpc_instance_flush(struct rpc_instance *in);
+void rpc_instance_probe(struct rpc_instance *in, unsigned timeout_ms);
+/* Every message under way comes back as failed, at once. */
+void rpc_instance_abort(struct rpc_instance *in);
+void rpc_client_completed_cb(void *arg);
+
+#endif
