@@ -440,7 +440,7 @@ static void test_nobody_listening_is_unavailable_within_two_seconds(void **state
 	assert_false(a.unknown);
 	call(nobody, "Echo", "x", 5000, &a);
 	assert_int_equal(a.status, STATUS_UNAVAILABLE);
-	assert_true(a.took_ms < 50);
+	assert_true(a.took_ms < 200);
 }
 
 static void test_a_killed_server_leaves_the_outcome_unknown(void **state)
@@ -458,7 +458,7 @@ static void test_a_killed_server_leaves_the_outcome_unknown(void **state)
 	call(services[VICTIM], "Echo", "x", 1000, &b);
 	assert_int_equal(b.status, STATUS_UNAVAILABLE);
 	assert_false(b.unknown);
-	assert_true(b.took_ms < 50);
+	assert_true(b.took_ms < 200);
 }
 
 static void test_a_stopped_server_is_ejected_and_comes_back(void **state)
@@ -474,7 +474,7 @@ static void test_a_stopped_server_is_ejected_and_comes_back(void **state)
 	assert_true(a.took_ms < 2000);
 	call(services[STOPPED], "Echo", "x", 5000, &b);
 	assert_int_equal(b.status, STATUS_UNAVAILABLE);
-	assert_true(b.took_ms < 50);
+	assert_true(b.took_ms < 200);
 	kill(server_pid[STOPPED], SIGCONT);
 	assert_true(wait_health("stopped", true, 2000));
 	call(services[STOPPED], "Echo", "back", 1000, &c);
