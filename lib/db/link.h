@@ -29,7 +29,8 @@ struct job {
 	int64_t deadline_us;
 	char tenant[37];
 	bool alone;     /* gets a Sync of its own: it was in a group that failed */
-	bool retried;   /* one retry has been used */
+	bool retried;   /* the one retry after an error has been used */
+	int breaks;     /* connections that broke under it */
 	bool answered;  /* past its deadline; what arrives is thrown away */
 	enum status status;
 	char sqlstate[6];

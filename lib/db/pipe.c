@@ -7,7 +7,8 @@
 #include "db/outcome.h"
 
 #define SET_TENANT STR("SELECT set_config('app.tenant_id', $1, true)")
-#define MAX_EMPTY 4 /* NULLs in a row from PQgetResult; one separates two results */
+#define MAX_BREAKS 4 /* a restart takes all connections, one after the other: a read may meet several of them */
+#define MAX_EMPTY 4  /* NULLs in a row from PQgetResult; one separates two results */
 
 static struct slot *slot_push(struct link *l, enum slot_kind kind, struct job *j, struct statement *st)
 {
@@ -211,7 +212,7 @@ void pipe_receive(struct link *l)
 		link_break(l, PQerrorMessage(l->c));
 }
 
-/* The connection is gone: reads run again once on another, a write may or may not have been done. */
+/* The connection is gone: reads run again on another, a write may or may not have been done. */
 void pipe_abandon(struct link *l)
 {
 	while (l->head != l->tail) {
@@ -221,8 +222,7 @@ void pipe_abandon(struct link *l)
 			statements_unuse(s.stmt);
 		if (!s.last)
 			continue;
-		if (s.job->kind == DB_READ && !s.job->retried) {
-			s.job->retried = true;
+		if (s.job->kind == DB_READ && s.job->breaks++ < MAX_BREAKS) {
 			db_job_again(l->db, s.job);
 			continue;
 		}
