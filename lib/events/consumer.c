@@ -230,6 +230,8 @@ static void complete_record(struct bus_message *m, char id[UUID_TEXT + 1])
 	}
 	if (!m->record.key.n)
 		m->record.key = m->record.event_id;
+	if (m->record.value.n > BUS_MAX_VALUE)
+		m->record.value.n = BUS_MAX_VALUE;
 }
 
 /* Marks the event as done, so that a second delivery does not reach the dlq again. */

@@ -36,16 +36,18 @@ static const char *column_of(const struct schema_field *f, char out[COLUMN_MAX])
 
 	if (f->column || n + 4 > COLUMN_MAX)
 		return name;
-	memcpy(out, name, n + 1);
 	if (f->repeated && is_message(f, "crm.v1.Tag"))
 		return "tag_ids";
+	if (is_message(f, "crm.v1.Ref") && strcmp(name, "created_by") && strcmp(name, "updated_by")) {
+		memcpy(out, name, n);
+		memcpy(out + n, "_id", 4);
+		return out;
+	}
 	if (is_message(f, "crm.v1.Ref"))
-		return !strcmp(name, "created_by") || !strcmp(name, "updated_by") ? name : strcat(out, "_id");
+		return name;
 	if (f->type == TYPE_MESSAGE)
 		return "";
-	if (n > 3 && !strcmp(name + n - 3, "_us"))
-		out[n - 3] = '\0';
-	return out;
+	return name;
 }
 
 static bool message_has_column(const struct schema_message *m, struct str column)
