@@ -4,6 +4,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "schema/validate.h"
+#include "service/service.h"
+
 static void *pb_alloc(void *arena, size_t n)
 {
 	return arena_alloc(arena, n);
@@ -29,6 +32,41 @@ void *handler_request(struct rpc_call *call, const ProtobufCMessageDescriptor *t
 	if (!m)
 		rpc_reply_error(call, STATUS_BAD_REQUEST, NULL);
 	return m;
+}
+
+static void violate(void *arg, const char *path, const char *rule, const char *message, const char *param)
+{
+	rpc_violate(arg, path, rule, message, param);
+}
+
+void *handler_entity(struct rpc_call *call, const Crm__V1__WriteRequest *w, const ProtobufCMessageDescriptor *type, bool create)
+{
+	struct str bytes = w->has_entity ? (struct str){ (char *)w->entity.data, w->entity.len } : (struct str){ "", 0 };
+	const struct schema_message *m = schema_message_find(service_schema(), str_of(type->name));
+	void *entity = handler_unpack(call, type, bytes);
+
+	if (!m || !entity || !schema_validate(m, bytes, create, &call->arena, violate, call)) {
+		rpc_reply_error(call, STATUS_BAD_REQUEST, NULL);
+		return NULL;
+	}
+	if (!create && !schema_validate_mask(m, bytes, w->mask, w->n_mask, violate, call)) {
+		rpc_reply_error(call, STATUS_BAD_REQUEST, NULL);
+		return NULL;
+	}
+	if (call->n_violations) {
+		rpc_reply_error(call, STATUS_VALIDATION_ERROR, NULL);
+		return NULL;
+	}
+	return entity;
+}
+
+bool handler_writes(const Crm__V1__WriteRequest *w, uint32_t field)
+{
+	for (size_t i = 0; i < w->n_mask; i++) {
+		if (w->mask[i] == field)
+			return true;
+	}
+	return false;
 }
 
 struct str handler_pack(struct rpc_call *call, const void *message)

@@ -15,6 +15,13 @@
 void *handler_request(struct rpc_call *call, const ProtobufCMessageDescriptor *type);
 /* Any bytes as this message; NULL when malformed. */
 void *handler_unpack(struct rpc_call *call, const ProtobufCMessageDescriptor *type, struct str bytes);
+/*
+ * The entity of a write, checked by its contract ("crm.v1.User"), as its message. NULL: replied. create: required fields
+ * must be there; otherwise only the mask may not clear them.
+ */
+void *handler_entity(struct rpc_call *call, const Crm__V1__WriteRequest *w, const ProtobufCMessageDescriptor *type, bool create);
+/* The field is one of those to write. An empty mask on create means: what is present. */
+bool handler_writes(const Crm__V1__WriteRequest *w, uint32_t field);
 struct str handler_pack(struct rpc_call *call, const void *message);
 /* Replies OK with the message. */
 void handler_reply(struct rpc_call *call, const void *message);

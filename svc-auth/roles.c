@@ -16,6 +16,12 @@ void roles_init(const struct schema_permission *rows, size_t n)
 	n_all = n;
 }
 
+size_t roles_known(const struct schema_permission **rows)
+{
+	*rows = all;
+	return n_all;
+}
+
 static void set(struct perms *p, unsigned bit, bool on)
 {
 	uint64_t mask = 1ull << (bit % 64);

@@ -18,6 +18,9 @@ struct perms {
 /* rows stay the caller's and must live on (schema_permissions). */
 void roles_init(const struct schema_permission *rows, size_t n);
 
+/* The rows given to roles_init. */
+size_t roles_known(const struct schema_permission **rows);
+
 bool roles_builtin(const char *role, struct perms *out);
 /* role_permissions, granted, denied: PostgreSQL text arrays ("{a.b,c.d}"), NULL for none. */
 struct perms roles_member(const char *role, const char *role_permissions, const char *granted, const char *denied);

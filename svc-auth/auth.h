@@ -1,0 +1,35 @@
+/* The handlers of svc-auth, one per method of proto/auth.proto; ops.c says which thread each runs on. */
+#ifndef CRM_AUTH_AUTH_H
+#define CRM_AUTH_AUTH_H
+
+#include "resource/resource.h"
+
+/* Loop thread; they hand themselves on to the hashing pool and the workers. */
+void auth_register(struct rpc_call *call);
+void auth_login(struct rpc_call *call);
+void auth_jwks(struct rpc_call *call);
+void auth_changes(struct rpc_call *call);
+
+/* Worker threads. */
+void auth_refresh(struct rpc_call *call, struct db_conn *db);
+void auth_logout(struct rpc_call *call, struct db_conn *db);
+void auth_profile(struct rpc_call *call, struct db_conn *db);
+void auth_profile_update(struct rpc_call *call, struct db_conn *db);
+void auth_permissions(struct rpc_call *call, struct db_conn *db);
+void auth_principal_resolve(struct rpc_call *call, struct db_conn *db);
+void users_list(struct rpc_call *call, struct db_conn *db);
+void users_get(struct rpc_call *call, struct db_conn *db);
+void users_refs(struct rpc_call *call, struct db_conn *db);
+void tenants_list(struct rpc_call *call, struct db_conn *db);
+void tenants_get(struct rpc_call *call, struct db_conn *db);
+void tenants_create(struct rpc_call *call, struct db_conn *db);
+void tenants_update(struct rpc_call *call, struct db_conn *db);
+void tenants_delete(struct rpc_call *call, struct db_conn *db);
+void api_keys_list(struct rpc_call *call, struct db_conn *db);
+void api_keys_create(struct rpc_call *call, struct db_conn *db);
+void api_keys_revoke(struct rpc_call *call, struct db_conn *db);
+
+extern const struct op auth_ops[];
+extern const size_t auth_n_ops;
+
+#endif

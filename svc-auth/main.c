@@ -1,0 +1,84 @@
+/* svc-auth: tenants, people, sessions, tokens, keys. `svc-auth rotate-keys` publishes the next signing key. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "auth.h"
+#include "base/log.h"
+#include "keeper.h"
+#include "keys.h"
+#include "password.h"
+#include "pool.h"
+#include "roles.h"
+#include "service/service.h"
+#include "token.h"
+
+static struct {
+	const char *issuer, *key_file;
+} settings;
+
+static const struct setting rows[] = {
+	{ .name = "ISSUER", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), issuer), .fallback = "https://crm.local",
+	    .doc = "iss claim of access tokens; the gateway's must be the same" },
+	{ .name = "KEY_ENCRYPTION_KEY_FILE", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), key_file), .fallback = NULL,
+	    .doc = "file with 64 hex digits: encrypts signing keys, derives refresh-token successors" },
+};
+
+static void key_load(const char *path)
+{
+	uint8_t kek[32];
+
+	rpc_key_load(path, kek);
+	keys_init(kek);
+	explicit_bzero(kek, sizeof(kek));
+}
+
+static void start(const struct service_settings *s, struct event_base *base, struct db *db)
+{
+	const struct schema_permission *permissions;
+	size_t n = schema_permissions(service_schema(), &permissions);
+
+	(void)base;
+	(void)db;
+	roles_init(permissions, n);
+	token_init(settings.issuer);
+	key_load(settings.key_file);
+	keeper_start(s->database_url);
+	pool_start();
+}
+
+static void stop(void)
+{
+	pool_stop();
+	keeper_stop();
+}
+
+static int rotate_keys(void)
+{
+	const char *url = getenv("DATABASE_URL"), *file = getenv("KEY_ENCRYPTION_KEY_FILE");
+
+	log_init("svc-auth", "auto", "info");
+	if (!url || !file)
+		log_die("SETTINGS", "rotate-keys needs DATABASE_URL and KEY_ENCRYPTION_KEY_FILE");
+	key_load(file);
+	return keeper_rotate(url);
+}
+
+static const struct service service = {
+	.name = "auth",
+	.settings = rows,
+	.n_settings = sizeof(rows) / sizeof(*rows),
+	.settings_at = &settings,
+	.start = start,
+	.stop = stop,
+};
+
+int main(int argc, char **argv)
+{
+	struct service s = service;
+
+	if (argc == 2 && strcmp(argv[1], "rotate-keys") == 0)
+		return rotate_keys();
+	s.ops = auth_ops;
+	s.n_ops = auth_n_ops;
+	return service_main(&s, argc, argv);
+}
