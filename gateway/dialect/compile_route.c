@@ -1,0 +1,450 @@
+/* Routes of a dialect: what they call, where each parameter goes, what the reply looks like. */
+#include "base/codec.h"
+#include "gateway/dialect/plan.h"
+
+#define VARS_LIST                                                                                                          \
+	(1u << VAR_ITEMS | 1u << VAR_TOTAL | 1u << VAR_PAGE | 1u << VAR_SIZE | 1u << VAR_PAGES | 1u << VAR_OFFSET | 1u << VAR_HAS_NEXT | \
+	    1u << VAR_HAS_PREV | 1u << VAR_NEXT | 1u << VAR_PREVIOUS | 1u << VAR_CURSOR)
+#define VARS_TOTAL (1u << VAR_TOTAL | 1u << VAR_PAGES | 1u << VAR_HAS_NEXT | 1u << VAR_NEXT)
+
+/* -- "PUT /api/leads/{id}" */
+
+static bool method_ok(struct str m)
+{
+	static const char *const methods[] = { "GET", "POST", "PUT", "PATCH", "DELETE" };
+
+	for (size_t i = 0; i < sizeof(methods) / sizeof(*methods); i++) {
+		if (str_eq(m, str_of(methods[i])))
+			return true;
+	}
+	return false;
+}
+
+static bool segment_check(struct compile *c, struct route_impl *r, struct str s, bool last)
+{
+	if (s.n == 0)
+		return last || compile_fail(c, "has an empty segment");
+	if (s.p[0] != '{') {
+		if (memchr(s.p, '{', s.n) || memchr(s.p, '%', s.n) || memchr(s.p, ' ', s.n) || memchr(s.p, '?', s.n))
+			return compile_fail(c, "'%.*s' is no path segment", STR_FMT(s));
+		return true;
+	}
+	if (s.n < 3 || s.p[s.n - 1] != '}')
+		return compile_fail(c, "'%.*s' is no parameter", STR_FMT(s));
+	if (r->n_path_names == ROUTE_MAX_PARAMS)
+		return compile_fail(c, "more than %d parameters", ROUTE_MAX_PARAMS);
+	for (size_t i = 0; i < r->n_path_names; i++) {
+		if (str_eq(r->path_names[i], (struct str){ s.p + 1, s.n - 2 }))
+			return compile_fail(c, "%.*s is there twice", STR_FMT(s));
+	}
+	r->path_names[r->n_path_names++] = (struct str){ s.p + 1, s.n - 2 };
+	return true;
+}
+
+static bool route_on(struct compile *c, struct route_impl *r)
+{
+	const char *on = r->src->on, *space = on ? strchr(on, ' ') : NULL, *at;
+	size_t segments = 0;
+
+	if (!space || space[1] != '/')
+		return compile_fail(c, "on: must be like \"GET /api/leads\"");
+	r->pub.method = (struct str){ on, (size_t)(space - on) };
+	r->pub.template = space + 1;
+	if (!method_ok(r->pub.method))
+		return compile_fail(c, "unknown method");
+	for (at = r->pub.template; *at == '/'; segments++) {
+		size_t n = strcspn(at + 1, "/");
+
+		if (segments == 32)
+			return compile_fail(c, "too many segments");
+		if (!segment_check(c, r, (struct str){ at + 1, n }, at[n + 1] == 0))
+			return false;
+		at += n + 1;
+	}
+	return true;
+}
+
+/* -- what the call takes and gives */
+
+static enum input_kind input_of(const struct schema_message *m)
+{
+	static const struct {
+		const char *name;
+		enum input_kind kind;
+	} kinds[] = { { "crm.v1.ListRequest", INPUT_LIST }, { "crm.v1.WriteRequest", INPUT_WRITE }, { "crm.v1.BulkRequest", INPUT_BULK }, { "crm.v1.KeyRequest", INPUT_KEY } };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		if (strcmp(m->name, kinds[i].name) == 0)
+			return kinds[i].kind;
+	}
+	return INPUT_PLAIN;
+}
+
+static enum output_kind output_of(const struct schema_message *m)
+{
+	if (strcmp(m->name, "crm.v1.ListReply") == 0)
+		return OUTPUT_LIST;
+	if (strcmp(m->name, "crm.v1.Empty") == 0)
+		return OUTPUT_EMPTY;
+	return strcmp(m->name, "crm.v1.Text") == 0 ? OUTPUT_TEXT : OUTPUT_PLAIN;
+}
+
+static bool ends_with(const char *s, const char *tail)
+{
+	size_t n = s ? strlen(s) : 0, k = strlen(tail);
+
+	return n >= k && strcmp(s + n - k, tail) == 0;
+}
+
+static bool route_rpc(struct compile *c, struct route_impl *r)
+{
+	const struct schema_method *m = r->src->rpc ? schema_method_find(c->schema, str_of(r->src->rpc)) : NULL;
+
+	if (!m)
+		return compile_fail(c, "there is no rpc '%s'", r->src->rpc ? r->src->rpc : "");
+	if (m->permission == 2)
+		return compile_fail(c, "%s is internal", m->name);
+	r->pub.rpc = m;
+	r->input = input_of(m->input);
+	r->output = output_of(m->output);
+	if ((r->input == INPUT_LIST || r->input == INPUT_WRITE || r->input == INPUT_BULK) && !m->entity)
+		return compile_fail(c, "%s says no entity", m->name);
+	r->creates_entity = r->input == INPUT_WRITE && (ends_with(m->event, ".created") || ends_with(m->name, ".Create"));
+	r->replace = r->src->put == CRM__DIALECT__ROUTE__PUT__REPLACE;
+	return true;
+}
+
+static bool route_resource(struct compile *c, const char *what, const char *name, const struct schema_message *m, const struct resource_plan **out)
+{
+	if (!name)
+		return true;
+	*out = plan_resource_find(c->d, name);
+	if (!*out)
+		return compile_fail(c, "%s: there is no resource '%s'", what, name);
+	if ((*out)->message != m)
+		return compile_fail(c, "%s: resource '%s' is of %s, %s needs %s", what, name, (*out)->message->name, c->where, m->name);
+	return true;
+}
+
+static bool route_body(struct compile *c, struct route_impl *r)
+{
+	const struct schema_method *m = r->pub.rpc;
+	bool entity = r->input == INPUT_WRITE || r->input == INPUT_BULK;
+
+	if (!route_resource(c, "body", r->src->body, entity ? m->entity : m->input, &r->body))
+		return false;
+	if (r->body && (r->input == INPUT_LIST || r->input == INPUT_KEY))
+		return compile_fail(c, "%s takes no body", m->name);
+	if ((r->input == INPUT_BULK) != (r->src->bulk != NULL))
+		return compile_fail(c, r->src->bulk ? "bulk: %s takes no BulkRequest" : "%s needs bulk", m->name);
+	if (r->input == INPUT_BULK && !r->body)
+		return compile_fail(c, "needs a body");
+	r->bulk = str_of(r->src->bulk);
+	r->pub.reads_body = r->body != NULL;
+	return true;
+}
+
+static bool route_output(struct compile *c, struct route_impl *r)
+{
+	const struct schema_message *out = r->pub.rpc->output;
+
+	if (!route_resource(c, "out", r->src->out, r->output == OUTPUT_LIST ? r->pub.rpc->entity : out, &r->out))
+		return false;
+	r->no_body = r->src->no_body;
+	if (!r->out && !r->src->wrap && !r->no_body && r->output != OUTPUT_EMPTY)
+		return compile_fail(c, "needs out, wrap or no_body");
+	if (r->output == OUTPUT_PLAIN && out->entity) {
+		const struct schema_field *id = schema_field_find(out, STR("id")), *seq = schema_field_find(out, STR("seq")), *version = schema_field_find(out, STR("version"));
+
+		r->entity = out->entity;
+		r->id_number = id && id->type == TYPE_STRING ? id->number : 0;
+		r->seq_number = seq && seq->type == TYPE_INT64 ? seq->number : 0;
+		r->version_number = version && version->type == TYPE_UINT64 ? version->number : 0;
+		r->id_prefix = id_prefix(c->a, c->d->src, out->entity);
+	}
+	r->pub.is_list = r->output == OUTPUT_LIST;
+	r->pub.creates = r->creates_entity && r->id_number != 0;
+	return true;
+}
+
+static const Crm__Dialect__Shape *shape_find(const Crm__Dialect__Dialect *src, const char *name)
+{
+	for (size_t i = 0; i < src->n_shape; i++) {
+		if (src->shape[i]->name && strcmp(src->shape[i]->name, name) == 0)
+			return src->shape[i];
+	}
+	return NULL;
+}
+
+static bool shape_members(struct compile *c, struct route_impl *r)
+{
+	for (size_t i = 0; i < r->shape.n; i++) {
+		const struct segment *s = &r->shape.s[i];
+		bool found = false;
+
+		if (s->var != VAR_ITEM_MEMBER)
+			continue;
+		for (size_t k = 0; r->out && k < r->out->n; k++)
+			found = found || str_eq(r->out->members[k].name, s->member);
+		if (!found)
+			return compile_fail(c, "wrap: the item has no member '%.*s'", STR_FMT(s->member));
+	}
+	return true;
+}
+
+static bool route_shape(struct compile *c, struct route_impl *r)
+{
+	uint64_t allowed = 1u << VAR_MESSAGE;
+	const Crm__Dialect__Shape *shape;
+
+	r->message = str_of(r->src->message ? r->src->message : "");
+	if (!r->src->wrap)
+		return r->output != OUTPUT_LIST || r->no_body || compile_fail(c, "a list needs wrap");
+	shape = shape_find(c->d->src, r->src->wrap);
+	if (!shape || !shape->template_)
+		return compile_fail(c, "wrap: there is no shape '%s'", r->src->wrap);
+	if (r->output == OUTPUT_LIST)
+		allowed |= VARS_LIST;
+	if (r->output == OUTPUT_TEXT)
+		allowed |= 1u << VAR_TEXT;
+	if (r->out && r->output != OUTPUT_LIST)
+		allowed |= 1u << VAR_ITEM | 1u << VAR_ITEM_MEMBER;
+	if (!compile_template(c, arena_printf(c->a, "shape `%s`", shape->name), shape->template_, allowed, &r->shape))
+		return false;
+	if ((r->shape.uses >> VAR_ITEMS & 1) && !r->out)
+		return compile_fail(c, "$items needs out");
+	r->has_shape = true;
+	r->want_total = (r->shape.uses & VARS_TOTAL) != 0;
+	return shape_members(c, r);
+}
+
+/* -- parameters */
+
+static bool param_op(struct compile *c, const char *word, unsigned *op)
+{
+	static const char *const words[] = { "EQ", "NE", "GTE", "GT", "LTE", "LT" };
+
+	for (unsigned i = 0; i < sizeof(words) / sizeof(*words); i++) {
+		if (!word || strcmp(words[i], word) == 0) {
+			*op = i;
+			return true;
+		}
+	}
+	return compile_fail(c, "there is no op '%s'", word);
+}
+
+static bool param_filter(struct compile *c, struct route_impl *r, const Crm__Dialect__Param *q, struct param_plan *p)
+{
+	p->target = TARGET_FILTER;
+	if (r->input != INPUT_LIST)
+		return compile_fail(c, "filter: %s is no list", r->pub.rpc->name);
+	p->filter = schema_field_find(r->pub.rpc->entity, str_of(q->filter));
+	if (!p->filter)
+		return compile_fail(c, "no field '%s' in %s", q->filter, r->pub.rpc->entity->name);
+	if (!param_op(c, q->op, &p->op) || !compile_encoder(c, q->as, p->filter, NULL, &p->enc))
+		return false;
+	switch (p->enc.kind) {
+	case ENC_JSON:
+	case ENC_RES:
+	case ENC_CONST:
+	case ENC_STATUS:
+	case ENC_MEMBER: return compile_fail(c, "'%s' is for bodies", q->as ? q->as : "the default");
+	default: return true;
+	}
+}
+
+static bool param_special(struct compile *c, struct route_impl *r, const Crm__Dialect__Param *q, struct param_plan *p)
+{
+	p->target = TARGET_SPECIAL;
+	p->special = q->special;
+	if (r->input != INPUT_LIST)
+		return compile_fail(c, "special: %s is no list", r->pub.rpc->name);
+	if (p->special == CRM__DIALECT__PARAM__SPECIAL__PAGE)
+		r->page = p;
+	if (p->special == CRM__DIALECT__PARAM__SPECIAL__OFFSET)
+		r->offset = p;
+	if (p->special == CRM__DIALECT__PARAM__SPECIAL__LIMIT)
+		r->limit = p;
+	if (p->special == CRM__DIALECT__PARAM__SPECIAL__CURSOR)
+		r->cursor = p;
+	if (p->special != CRM__DIALECT__PARAM__SPECIAL__SORT && p->special != CRM__DIALECT__PARAM__SPECIAL__ORDERING)
+		return true;
+	p->sort = q->resource ? plan_resource_find(c->d, q->resource) : r->out;
+	if (!p->sort)
+		return compile_fail(c, "resource: there is no resource '%s'", q->resource ? q->resource : "");
+	return p->sort->message == r->pub.rpc->entity || compile_fail(c, "resource '%s' is not of %s", p->sort->name, r->pub.rpc->entity->name);
+}
+
+static bool param_place(struct compile *c, struct route_impl *r, const Crm__Dialect__Param *q, struct param_plan *p)
+{
+	p->path_index = -1;
+	if ((q->q != NULL) == (q->path != NULL))
+		return compile_fail(c, "a parameter needs q or path");
+	p->name = str_of(q->q ? q->q : q->path);
+	if (q->q)
+		return true;
+	for (size_t i = 0; i < r->n_path_names; i++) {
+		if (str_eq(r->path_names[i], p->name))
+			p->path_index = (int)i;
+	}
+	return p->path_index >= 0 || compile_fail(c, "the path has no {%s}", q->path);
+}
+
+static bool compile_param(struct compile *c, struct route_impl *r, const Crm__Dialect__Param *q, struct param_plan *p)
+{
+	const struct schema_field *leaf;
+	const char *outer = c->where;
+	bool ok;
+
+	if (!param_place(c, r, q, p))
+		return false;
+	c->where = arena_printf(c->a, "%s: parameter %.*s", outer, STR_FMT(p->name));
+	if ((q->p != NULL) + (q->filter != NULL) + (q->special != CRM__DIALECT__PARAM__SPECIAL__NO) != 1) {
+		ok = compile_fail(c, "needs one of p, filter, special");
+	} else if (q->filter) {
+		ok = param_filter(c, r, q, p);
+	} else if (q->special != CRM__DIALECT__PARAM__SPECIAL__NO) {
+		ok = param_special(c, r, q, p);
+	} else {
+		p->target = TARGET_PATH;
+		ok = compile_path(c, r->pub.rpc->input, r->pub.rpc->entity, q->p, &p->path);
+		leaf = ok ? p->path.f[p->path.n - 1] : NULL;
+		ok = ok && compile_encoder(c, q->as, leaf, NULL, &p->enc);
+	}
+	p->has_def = q->def != NULL;
+	p->def = str_of(q->def ? q->def : "");
+	p->has_min = q->has_min;
+	p->min = q->min;
+	p->has_max = q->has_max;
+	p->max = q->max;
+	p->end_of_day = q->end_of_day;
+	p->doc = q->doc ? q->doc : "";
+	for (struct param_plan *o = r->params; ok && o < p; o++) {
+		if (str_eq(o->name, p->name) && (o->path_index < 0) == (p->path_index < 0))
+			ok = compile_fail(c, "is there twice");
+	}
+	c->where = outer;
+	return ok;
+}
+
+static const Crm__Dialect__ParamSet *param_set(const Crm__Dialect__Dialect *src, const char *name)
+{
+	for (size_t i = 0; src->paging && i < src->paging->n_set; i++) {
+		if (src->paging->set[i]->name && strcmp(src->paging->set[i]->name, name) == 0)
+			return src->paging->set[i];
+	}
+	return NULL;
+}
+
+static bool add_param(struct compile *c, struct route_impl *r, const Crm__Dialect__Param *q)
+{
+	return compile_param(c, r, q, &r->params[r->n_params]) && ++r->n_params;
+}
+
+/* A {parameter} that no Param mentions is the key, when there is just one such. */
+static bool key_by_default(struct compile *c, struct route_impl *r)
+{
+	const struct schema_message *entity = r->pub.rpc->entity;
+
+	for (size_t i = 0; i < r->n_path_names; i++) {
+		Crm__Dialect__Param q = CRM__DIALECT__PARAM__INIT;
+		bool used = false;
+
+		for (size_t k = 0; k < r->n_params; k++)
+			used = used || r->params[k].path_index == (int)i;
+		if (used)
+			continue;
+		if ((r->input != INPUT_KEY && r->input != INPUT_WRITE) || !entity || !entity->entity)
+			return compile_fail(c, "{%.*s} is not used", STR_FMT(r->path_names[i]));
+		q.path = arena_strdup(c->a, r->path_names[i]);
+		q.p = (char *)"key";
+		q.as = arena_printf(c->a, "id:%s", entity->entity);
+		if (!add_param(c, r, &q))
+			return false;
+	}
+	return true;
+}
+
+static bool route_params(struct compile *c, struct route_impl *r)
+{
+	const Crm__Dialect__ParamSet *set = NULL;
+	bool named_cursor = false;
+
+	if (r->src->use) {
+		set = param_set(c->d->src, r->src->use);
+		if (!set)
+			return compile_fail(c, "use: there is no parameter set '%s'", r->src->use);
+	}
+	r->params = arena_zalloc(c->a, ((set ? set->n_q : 0) + r->src->n_q + ROUTE_MAX_PARAMS + 2) * sizeof(*r->params));
+	for (size_t i = 0; set && i < set->n_q; i++) {
+		if (!add_param(c, r, set->q[i]))
+			return false;
+	}
+	for (size_t i = 0; i < r->src->n_q; i++) {
+		if (!add_param(c, r, r->src->q[i]))
+			return false;
+	}
+	if (!key_by_default(c, r))
+		return false;
+	for (size_t i = 0; i < r->n_params; i++)
+		named_cursor = named_cursor || str_eq(r->params[i].name, STR("cursor"));
+	if (r->input == INPUT_LIST && !r->cursor && !named_cursor) {
+		Crm__Dialect__Param q = CRM__DIALECT__PARAM__INIT;
+
+		q.q = (char *)"cursor";
+		q.special = CRM__DIALECT__PARAM__SPECIAL__CURSOR;
+		q.doc = (char *)"Continue where the Link header's rel=next points";
+		return add_param(c, r, &q);
+	}
+	return true;
+}
+
+static bool route_sets(struct compile *c, struct route_impl *r)
+{
+	r->sets = arena_zalloc(c->a, (r->src->n_set + 1) * sizeof(*r->sets));
+	for (size_t i = 0; i < r->src->n_set; i++) {
+		const Crm__Dialect__Set *s = r->src->set[i];
+		struct set_plan *p = &r->sets[i];
+
+		if (!s->p || !s->v)
+			return compile_fail(c, "set needs p and v");
+		if (!compile_path(c, r->pub.rpc->input, r->pub.rpc->entity, s->p, &p->path))
+			return false;
+		if (!compile_encoder(c, NULL, p->path.f[p->path.n - 1], NULL, &p->enc))
+			return false;
+		p->value = str_of(s->v);
+	}
+	r->n_sets = r->src->n_set;
+	return true;
+}
+
+static bool route_rate(struct compile *c, struct route_impl *r)
+{
+	const struct dialect *d = &c->d->pub;
+
+	for (size_t i = 0; r->src->rate && i < d->n_rates; i++) {
+		if (strcmp(d->rates[i].name, r->src->rate) == 0 || strcmp(d->rates[i].match, r->src->rate) == 0) {
+			r->pub.rate = d->rates[i].name;
+			return true;
+		}
+	}
+	return !r->src->rate || compile_fail(c, "rate: there is no policy '%s'", r->src->rate);
+}
+
+bool compile_route(struct compile *c, const Crm__Dialect__Route *src, struct route_impl *r)
+{
+	*r = (struct route_impl){ .src = src, .dialect = c->d };
+	r->pub.impl = r;
+	r->pub.status = src->has_status ? src->status : 200;
+	r->pub.timeout_ms = src->timeout_ms;
+	c->where = arena_printf(c->a, "route `%s`", src->on ? src->on : "");
+	if (r->pub.status < 200 || r->pub.status > 299)
+		return compile_fail(c, "status must be 2xx");
+	if (!route_on(c, r) || !route_rpc(c, r) || !route_body(c, r) || !route_output(c, r) || !route_shape(c, r))
+		return false;
+	if (!route_params(c, r) || !route_sets(c, r) || !route_rate(c, r))
+		return false;
+	if ((r->pub.status == 204) != r->no_body)
+		return compile_fail(c, "no_body and status 204 go together");
+	return compile_tree_add(c, r);
+}

@@ -1,0 +1,367 @@
+/* The snapshot: reads contracts and declarations, compiles them, counts its users. */
+#include <dirent.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "gateway/dialect/plan.h"
+
+#define FILES_MAX 64
+#define DIALECT_MAX_BYTES (4u << 20)
+
+struct dialects {
+	atomic_uint users;
+	struct arena arena;
+	struct schema *schema;
+	const struct dialect *all[FILES_MAX];
+	Crm__Dialect__Dialect *sources[FILES_MAX];
+	size_t n;
+};
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Paths of <dir>/<name>.pb in the order of their names. */
+static bool list_files(struct arena *a, const char *dir, const char **paths, size_t *n, const char **why)
+{
+	DIR *d = opendir(dir);
+	const struct dirent *e;
+
+	*n = 0;
+	if (!d) {
+		*why = arena_printf(a, "%s: cannot be read", dir);
+		return false;
+	}
+	for (e = readdir(d); e && *n < FILES_MAX; e = readdir(d)) {
+		size_t len = strlen(e->d_name);
+
+		if (len > 3 && e->d_name[0] != '.' && strcmp(e->d_name + len - 3, ".pb") == 0)
+			paths[(*n)++] = arena_printf(a, "%s/%s", dir, e->d_name);
+	}
+	closedir(d);
+	qsort(paths, *n, sizeof(*paths), by_name);
+	if (*n == 0)
+		*why = arena_printf(a, "%s: has no .pb file", dir);
+	return *n > 0;
+}
+
+static Crm__Dialect__Dialect *read_dialect(const char *path)
+{
+	struct buf b = { 0 };
+	FILE *f = fopen(path, "rb");
+	Crm__Dialect__Dialect *d = NULL;
+	size_t k;
+
+	if (!f)
+		return NULL;
+	do {
+		buf_need(&b, 65536);
+		k = fread(b.p + b.n, 1, 65536, f);
+		b.n += k;
+	} while (k > 0 && b.n <= DIALECT_MAX_BYTES);
+	fclose(f);
+	if (b.n <= DIALECT_MAX_BYTES)
+		d = crm__dialect__dialect__unpack(NULL, b.n, (const uint8_t *)b.p);
+	buf_fini(&b);
+	return d;
+}
+
+/* -- a dialect's own settings */
+
+static bool compile_rates(struct compile *c)
+{
+	const Crm__Dialect__Dialect *src = c->d->src;
+	struct rate_policy *rows = arena_zalloc(c->a, (src->n_rate + 1) * sizeof(*rows));
+
+	for (size_t i = 0; i < src->n_rate; i++) {
+		const Crm__Dialect__RatePolicy *p = src->rate[i];
+
+		c->where = "rate";
+		if (!p->name || !p->match || !p->quota || !p->window_s)
+			return compile_fail(c, "needs name, match, quota and window_s");
+		rows[i] = (struct rate_policy){ p->name, p->match, (enum rate_key)p->key, p->quota, p->window_s, p->queue };
+	}
+	c->d->pub.rates = rows;
+	c->d->pub.n_rates = src->n_rate;
+	return true;
+}
+
+static bool status_find(const char *word, enum status *out)
+{
+	for (int s = 1; s < STATUS_COUNT; s++) {
+		if (strcmp(status_name((enum status)s), word) == 0) {
+			*out = (enum status)s;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool compile_codes(struct compile *c, const Crm__Dialect__ErrorShape *e)
+{
+	for (int s = 0; s < STATUS_COUNT; s++)
+		c->d->codes[s] = (struct code_plan){ status_http((enum status)s), str_of(status_name((enum status)s)) };
+	for (size_t i = 0; i < e->n_code; i++) {
+		const Crm__Dialect__ErrorShape__Code *row = e->code[i];
+		enum status s;
+
+		if (!row->status || !status_find(row->status, &s))
+			return compile_fail(c, "code: there is no status '%s'", row->status ? row->status : "");
+		if (row->has_http && (row->http < 400 || row->http > 599))
+			return compile_fail(c, "code: %s: http must be 4xx or 5xx", row->status);
+		if (row->has_http)
+			c->d->codes[s].http = row->http;
+		if (row->code)
+			c->d->codes[s].code = str_of(row->code);
+	}
+	return true;
+}
+
+static bool compile_error(struct compile *c)
+{
+	const Crm__Dialect__ErrorShape *e = c->d->src->error;
+	uint64_t common = 1u << VAR_CODE | 1u << VAR_MESSAGE | 1u << VAR_HTTP;
+
+	c->where = "error";
+	if (!e || !e->template_)
+		return compile_fail(c, "a template is needed");
+	if (!compile_codes(c, e) || !compile_template(c, "template", e->template_, common | 1u << VAR_VIOLATIONS, &c->d->error))
+		return false;
+	c->d->layout = e->layout;
+	c->d->has_violation = e->violation != NULL;
+	if (e->violation && !compile_template(c, "violation", e->violation, 1u << VAR_FIELD | 1u << VAR_TEXT | 1u << VAR_RULE | 1u << VAR_CODE, &c->d->violation))
+		return false;
+	if ((c->d->error.uses >> VAR_VIOLATIONS & 1) && !e->violation)
+		return compile_fail(c, "$violations needs violation");
+	if (!compile_template(c, "empty", e->empty ? e->empty : (e->layout == CRM__DIALECT__ERROR_SHAPE__LAYOUT__FIRST ? "null" : "[]"), common, &c->d->empty))
+		return false;
+	c->d->texts = arena_zalloc(c->a, (e->n_text + 1) * sizeof(*c->d->texts));
+	for (size_t i = 0; i < e->n_text; i++) {
+		if (!e->text[i]->rule || !e->text[i]->text)
+			return compile_fail(c, "text needs rule and text");
+		c->d->texts[c->d->n_texts++] = (struct rule_text){ str_of(e->text[i]->rule), str_of(e->text[i]->text) };
+	}
+	return true;
+}
+
+static bool compile_routes(struct compile *c)
+{
+	const Crm__Dialect__Dialect *src = c->d->src;
+
+	c->d->routes = arena_zalloc(c->a, (src->n_route + 1) * sizeof(*c->d->routes));
+	for (size_t i = 0; i < src->n_route; i++) {
+		if (!compile_route(c, src->route[i], &c->d->routes[i]))
+			return false;
+		c->d->n_routes++;
+	}
+	return true;
+}
+
+static const char *text_or(const char *s, const char *fallback)
+{
+	return s ? s : fallback;
+}
+
+bool compile_dialect(struct compile *c, const Crm__Dialect__Dialect *src)
+{
+	struct dialect_impl *d = c->d;
+
+	if (!src->name)
+		return compile_fail(c, "name is missing");
+	d->pub.title = text_or(src->title, src->name);
+	d->pub.version = text_or(src->version, "1");
+	d->pub.hosts = (const char *const *)src->host;
+	d->pub.n_hosts = src->n_host;
+	d->pub.strict = src->strict;
+	d->pub.accept_form = src->accept_form;
+	d->pub.accept_text = src->accept_text;
+	d->ci_keys = src->ci_keys;
+	d->id_style = src->id_style;
+	if (src->cors) {
+		d->pub.origins = (const char *const *)src->cors->origin;
+		d->pub.n_origins = src->cors->n_origin;
+		d->pub.cors_max_age_s = src->cors->max_age_s;
+	}
+	d->limit = src->paging && src->paging->limit ? src->paging->limit : 20;
+	d->max_limit = src->paging && src->paging->max_limit ? src->paging->max_limit : 100;
+	if (d->max_limit > 100 || d->limit > d->max_limit)
+		return compile_fail(c, "paging: limit is at most max_limit, which is at most 100");
+	return compile_rates(c) && compile_error(c) && compile_resources(c) && compile_routes(c);
+}
+
+/* -- the snapshot */
+
+static bool load_one(struct dialects *ds, const char *path, const char **why)
+{
+	Crm__Dialect__Dialect *src = read_dialect(path);
+	struct dialect_impl *d;
+	struct compile c = { .a = &ds->arena, .schema = ds->schema };
+
+	if (!src) {
+		*why = arena_printf(&ds->arena, "%s: is not a dialect", path);
+		return false;
+	}
+	ds->sources[ds->n] = src;
+	d = ARENA_NEW(&ds->arena, struct dialect_impl);
+	d->src = src;
+	d->schema = ds->schema;
+	d->pub.name = text_or(src->name, path);
+	d->pub.impl = d;
+	d->pub.index = (int)ds->n;
+	c.d = d;
+	ds->all[ds->n++] = &d->pub;
+	if (compile_dialect(&c, src))
+		return true;
+	*why = c.why;
+	return false;
+}
+
+static bool names_differ(struct dialects *ds, const char **why)
+{
+	for (size_t i = 0; i < ds->n; i++) {
+		for (size_t k = 0; k < i; k++) {
+			const struct dialect *a = ds->all[i], *b = ds->all[k];
+
+			if (strcmp(a->name, b->name) == 0) {
+				*why = arena_printf(&ds->arena, "%s: two dialects have this name", a->name);
+				return false;
+			}
+			for (size_t x = 0; x < a->n_hosts * b->n_hosts; x++) {
+				if (strcasecmp(a->hosts[x / b->n_hosts], b->hosts[x % b->n_hosts]) != 0)
+					continue;
+				*why = arena_printf(&ds->arena, "%s: host %s is also %s's", a->name, a->hosts[x / b->n_hosts], b->name);
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
+static bool load_all(struct dialects *ds, const char *descriptor_dir, const char *dialect_dir, const char **why)
+{
+	const char *paths[FILES_MAX];
+	size_t n;
+
+	if (!list_files(&ds->arena, descriptor_dir, paths, &n, why))
+		return false;
+	ds->schema = schema_try(paths, n, why);
+	if (!ds->schema)
+		return false;
+	if (!list_files(&ds->arena, dialect_dir, paths, &n, why))
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		if (!load_one(ds, paths[i], why))
+			return false;
+	}
+	return names_differ(ds, why);
+}
+
+struct dialects *dialects_load(const char *descriptor_dir, const char *dialect_dir, const char **why)
+{
+	struct dialects *ds = xcalloc(1, sizeof(*ds));
+	const char *reason = "no reason";
+
+	atomic_store(&ds->users, 1);
+	if (load_all(ds, descriptor_dir, dialect_dir, &reason))
+		return ds;
+	*why = xstrdup(reason);
+	dialects_rele(ds);
+	return NULL;
+}
+
+struct dialects *dialects_hold(struct dialects *ds)
+{
+	atomic_fetch_add(&ds->users, 1);
+	return ds;
+}
+
+void dialects_rele(struct dialects *ds)
+{
+	if (!ds || atomic_fetch_sub(&ds->users, 1) != 1)
+		return;
+	for (size_t i = 0; i < FILES_MAX; i++) {
+		if (ds->sources[i])
+			crm__dialect__dialect__free_unpacked(ds->sources[i], NULL);
+	}
+	schema_free(ds->schema);
+	arena_fini(&ds->arena);
+	free(ds);
+}
+
+const struct schema *dialects_schema(const struct dialects *ds)
+{
+	return ds->schema;
+}
+
+const struct dialect *dialects_find(const struct dialects *ds, struct str name)
+{
+	for (size_t i = 0; i < ds->n; i++) {
+		if (str_eq(name, str_of(ds->all[i]->name)))
+			return ds->all[i];
+	}
+	return NULL;
+}
+
+const struct dialect *dialects_by_host(const struct dialects *ds, struct str host)
+{
+	for (size_t i = 0; i < ds->n; i++) {
+		for (size_t k = 0; k < ds->all[i]->n_hosts; k++) {
+			if (str_ieq(host, str_of(ds->all[i]->hosts[k])))
+				return ds->all[i];
+		}
+	}
+	return NULL;
+}
+
+size_t dialects_all(const struct dialects *ds, const struct dialect *const **rows)
+{
+	*rows = ds->all;
+	return ds->n;
+}
+
+/* -- sharing an origin */
+
+/* The same path for a client: the same segments, whatever parameters are called. */
+static bool same_template(const char *a, const char *b)
+{
+	while (*a && *b) {
+		size_t na = strcspn(a + 1, "/"), nb = strcspn(b + 1, "/");
+		bool pa = a[1] == '{', pb = b[1] == '{';
+
+		if (pa != pb || (!pa && (na != nb || strncmp(a + 1, b + 1, na) != 0)))
+			return false;
+		a += na + 1;
+		b += nb + 1;
+	}
+	return *a == *b;
+}
+
+static bool pair_may_share(const struct dialect *a, const struct dialect *b, const char **why)
+{
+	for (size_t i = 0; i < a->impl->n_routes; i++) {
+		for (size_t k = 0; k < b->impl->n_routes; k++) {
+			const struct route *x = &a->impl->routes[i].pub, *y = &b->impl->routes[k].pub;
+			char text[400];
+
+			if (!str_eq(x->method, y->method) || !same_template(x->template, y->template))
+				continue;
+			snprintf(text, sizeof(text), "%s and %s both have %.*s %s", a->name, b->name, STR_FMT(x->method), x->template);
+			*why = xstrdup(text);
+			return false;
+		}
+	}
+	return true;
+}
+
+bool dialects_may_share(const struct dialect *const *group, size_t n, const char **why)
+{
+	for (size_t i = 0; i < n; i++) {
+		for (size_t k = 0; k < i; k++) {
+			if (group[i] != group[k] && !pair_may_share(group[k], group[i], why))
+				return false;
+		}
+	}
+	return true;
+}
