@@ -344,6 +344,27 @@ static const char *listen_on(int fd, const struct sockaddr *at, int n)
 	return listen(fd, HTTP_BACKLOG) == 0 ? NULL : strerror(errno);
 }
 
+/* libevent's parser knows no port 0, which asks the kernel for a free one. */
+static bool parse_address(const char *address, struct sockaddr_storage *at, int *n)
+{
+	const char *colon = strrchr(address, ':');
+	struct sockaddr *sa = (struct sockaddr *)at;
+	char any[128];
+
+	if (!colon)
+		return false;
+	if (strcmp(colon, ":0") != 0)
+		return evutil_parse_sockaddr_port(address, sa, n) == 0;
+	snprintf(any, sizeof(any), "%.*s:1", (int)(colon - address), address);
+	if (evutil_parse_sockaddr_port(any, sa, n) != 0)
+		return false;
+	if (sa->sa_family == AF_INET6)
+		((struct sockaddr_in6 *)sa)->sin6_port = 0;
+	else
+		((struct sockaddr_in *)sa)->sin_port = 0;
+	return true;
+}
+
 bool http_server_listen(struct http_server *s, const char *address, int index, const char **why)
 {
 	struct http_listener *l = &s->listeners[s->n_listeners];
@@ -354,7 +375,7 @@ bool http_server_listen(struct http_server *s, const char *address, int index, c
 	if (s->n_listeners == HTTP_LISTENERS_MAX)
 		return false;
 	*why = "not an address with a port, like 127.0.0.1:5000 or [::1]:5000";
-	if (evutil_parse_sockaddr_port(address, (struct sockaddr *)&at, &n) != 0 || !strrchr(address, ':'))
+	if (!parse_address(address, &at, &n))
 		return false;
 	fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	*why = fd < 0 ? strerror(errno) : listen_on(fd, (struct sockaddr *)&at, n);
