@@ -1,0 +1,220 @@
+/* Calls to ops: look-up, permission, then the generic resource, the loop or a worker thread. */
+#include "service/dispatch.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "db/statements.h"
+#include "resource/engine.h"
+#include "telemetry/metrics.h"
+
+/* Numbers of crm.v1.Permission that are no permission. */
+enum { PERMISSION_PUBLIC = 0, PERMISSION_AUTHENTICATED = 1, PERMISSION_INTERNAL = 2 };
+
+#define RETRY_MS 250
+
+struct entry {
+	struct entry *next; /* in the bucket */
+	uint64_t hash;
+	struct str rpc;
+	const struct op *op;
+	const struct schema_method *method;
+	struct metric_series *duration;
+	struct metric_series *calls[STATUS_COUNT];
+};
+
+struct dispatch {
+	struct db *db;
+	struct entry *entries;
+	size_t n;
+	struct entry **buckets;
+	size_t mask;
+};
+
+struct handler_job {
+	struct rpc_call *call;
+	const struct op *op;
+};
+
+static struct metric duration = { .name = "crm_rpc_server_duration_seconds", .help = "Time from hand-out to answer", .type = METRIC_HISTOGRAM,
+	.labels = { "rpc" } };
+static struct metric calls = { .name = "crm_rpc_server_calls_total", .help = "Calls answered", .type = METRIC_COUNTER, .labels = { "rpc", "status" } };
+
+/* -- start-up */
+
+static size_t ops_named(const struct op *ops, size_t n, const char *rpc)
+{
+	size_t found = 0;
+
+	for (size_t i = 0; i < n; i++)
+		found += strcmp(ops[i].rpc, rpc) == 0;
+	return found;
+}
+
+static const char *op_mismatch(struct arena *a, const struct schema *s, const char *service, const struct op *op)
+{
+	const struct schema_method *m = schema_method_find(s, str_of(op->rpc));
+
+	if (!m || strcmp(m->service, service) != 0)
+		return arena_printf(a, "op %s has no method in proto/%s.proto", op->rpc, service);
+	if (op->kind == OP_HANDLER && !op->handler)
+		return arena_printf(a, "op %s has no handler", op->rpc);
+	if (op->kind == OP_LOOP && !op->on_loop)
+		return arena_printf(a, "op %s has no on_loop", op->rpc);
+	if (op->kind < OP_HANDLER && !op->resource)
+		return arena_printf(a, "op %s has no resource", op->rpc);
+	return NULL;
+}
+
+const char *dispatch_mismatch(struct arena *a, const struct schema *s, const char *service, const struct op *ops, size_t n)
+{
+	const struct schema_method *rows;
+	size_t n_rows = schema_methods(s, &rows), found;
+	const char *why = NULL;
+
+	for (size_t i = 0; i < n && !why; i++)
+		why = op_mismatch(a, s, service, &ops[i]);
+	for (size_t i = 0; i < n_rows && !why; i++) {
+		if (strcmp(rows[i].service, service) != 0)
+			continue;
+		found = ops_named(ops, n, rows[i].name);
+		if (found != 1)
+			why = arena_printf(a, "method %s of proto/%s.proto has %s", rows[i].name, service, found ? "more than one op" : "no op");
+	}
+	return why;
+}
+
+static void entry_init(struct dispatch *d, struct entry *e, const struct schema *s, const struct op *op)
+{
+	e->op = op;
+	e->rpc = str_of(op->rpc);
+	e->hash = statements_hash(e->rpc);
+	e->method = schema_method_find(s, e->rpc);
+	e->duration = metric_series(&duration, e->rpc);
+	e->next = d->buckets[e->hash & d->mask];
+	d->buckets[e->hash & d->mask] = e;
+}
+
+struct dispatch *dispatch_new(const struct schema *s, struct db *db, const char *service, const struct op *ops, size_t n)
+{
+	struct dispatch *d = xcalloc(1, sizeof(*d));
+	struct arena a = { 0 };
+	const char *why = dispatch_mismatch(&a, s, service, ops, n);
+
+	if (why)
+		log_die("SERVICE-OPS", "%s", why);
+	d->db = db;
+	d->n = n;
+	d->mask = 255;
+	while (d->mask < n * 2)
+		d->mask = d->mask * 2 + 1;
+	d->entries = xcalloc(n, sizeof(*d->entries));
+	d->buckets = xcalloc(d->mask + 1, sizeof(*d->buckets));
+	for (size_t i = 0; i < n; i++)
+		entry_init(d, &d->entries[i], s, &ops[i]);
+	arena_fini(&a);
+	return d;
+}
+
+void dispatch_free(struct dispatch *d)
+{
+	free(d->entries);
+	free(d->buckets);
+	free(d);
+}
+
+static struct entry *find(const struct dispatch *d, struct str rpc)
+{
+	uint64_t hash = statements_hash(rpc);
+	struct entry *e = d->buckets[hash & d->mask];
+
+	while (e && !(e->hash == hash && str_eq(e->rpc, rpc)))
+		e = e->next;
+	return e;
+}
+
+/* -- calls */
+
+/*
+ * INTERNAL needs no principal: only who has the envelope key can call at all, and the gateway never routes such a method.
+ * One may be there all the same, to say for which tenant the call is.
+ */
+enum status dispatch_may(const struct rpc_principal *who, unsigned permission)
+{
+	if (permission == PERMISSION_PUBLIC || permission == PERMISSION_INTERNAL)
+		return STATUS_OK;
+	if (who->tenant_id.n == 0 || (who->user_id.n == 0 && who->api_key_id.n == 0))
+		return STATUS_UNAUTHENTICATED;
+	if (permission == PERMISSION_AUTHENTICATED || rpc_may(who, permission))
+		return STATUS_OK;
+	return STATUS_PERMISSION_DENIED;
+}
+
+/* W3C traceparent: version, trace id, span id, flags. */
+static struct str trace_id(struct str traceparent)
+{
+	if (traceparent.n < 35)
+		return (struct str){ "", 0 };
+	return (struct str){ traceparent.p + 3, 32 };
+}
+
+static void run_handler(struct db_conn *db, void *arg)
+{
+	struct handler_job job = *(struct handler_job *)arg;
+	struct rpc_call *call = job.call;
+
+	log_context(trace_id(call->traceparent), call->request_id, call->who.tenant_id);
+	if (call->deadline_us && call->deadline_us <= clock_us())
+		rpc_reply_error(call, STATUS_DEADLINE_EXCEEDED, NULL); /* its caller is gone: do not begin */
+	else
+		job.op->handler(call, db);
+}
+
+static void to_worker(struct dispatch *d, const struct op *op, struct rpc_call *call)
+{
+	struct handler_job *job = ARENA_NEW(&call->arena, struct handler_job);
+
+	*job = (struct handler_job){ call, op };
+	if (!db_work(d->db, run_handler, job))
+		rpc_reply_retry(call, STATUS_UNAVAILABLE, NULL, RETRY_MS);
+}
+
+void dispatch_call(void *arg, struct rpc_call *call)
+{
+	struct dispatch *d = arg;
+	const struct entry *e = find(d, call->rpc);
+	enum status may;
+
+	if (!e) {
+		rpc_reply_error(call, STATUS_NOT_IMPLEMENTED, NULL);
+		return;
+	}
+	may = dispatch_may(&call->who, e->method->permission);
+	if (may != STATUS_OK) {
+		rpc_reply_error(call, may, NULL);
+		return;
+	}
+	if (e->op->kind == OP_HANDLER)
+		to_worker(d, e->op, call);
+	else if (e->op->kind == OP_LOOP)
+		e->op->on_loop(call);
+	else
+		resource_dispatch(e->op, call);
+}
+
+void dispatch_observe(void *arg, const struct rpc_call *call, enum status status)
+{
+	struct entry *e = find(arg, call->rpc);
+	struct metric_series *s;
+
+	if (!e || call->started_us == 0 || status < 0 || status >= STATUS_COUNT)
+		return;
+	s = __atomic_load_n(&e->calls[status], __ATOMIC_ACQUIRE);
+	if (!s) {
+		s = metric_series(&calls, e->rpc, str_of(status_name(status)));
+		__atomic_store_n(&e->calls[status], s, __ATOMIC_RELEASE);
+	}
+	metric_add(s, 1);
+	metric_observe(e->duration, (double)(clock_mono_us() - call->started_us) / 1e6);
+}

@@ -1,0 +1,106 @@
+/* Waits for the migrations this program needs. */
+#include "service/ready.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "db/migrate.h"
+#include "db/row.h"
+
+struct ready {
+	struct event *timer;
+	struct db *db;
+	struct arena arena;
+	const char *const *names[2];
+	int n[2];
+	bool done, told;
+	char why[160];
+};
+
+static void ask_later(struct ready *r, long seconds)
+{
+	struct timeval t = { seconds, 0 };
+
+	evtimer_add(r->timer, &t);
+}
+
+static bool is_applied(const PGresult *rows, const char *name)
+{
+	for (int i = 0; i < PQntuples(rows); i++) {
+		if (str_eq(row_text(rows, i, 0), str_of(name)))
+			return true;
+	}
+	return false;
+}
+
+static const char *first_missing(const struct ready *r, const PGresult *rows)
+{
+	for (int d = 0; d < 2; d++) {
+		for (int i = 0; i < r->n[d]; i++) {
+			if (!is_applied(rows, r->names[d][i]))
+				return r->names[d][i];
+		}
+	}
+	return NULL;
+}
+
+static void on_names(void *arg, const struct db_result *res)
+{
+	struct ready *r = arg;
+	const char *missing = res->status == STATUS_OK ? first_missing(r, res->res[0]) : "unknown";
+
+	if (!missing) {
+		r->done = true;
+		log_info("SERVICE-SCHEMA", "migrations are complete");
+		return;
+	}
+	if (res->status == STATUS_OK || strcmp(res->sqlstate, "42P01") == 0)
+		snprintf(r->why, sizeof(r->why), "migration missing: %.100s", strcmp(missing, "unknown") == 0 ? "all" : missing);
+	if (!r->told && res->status == STATUS_OK)
+		log_warn("SERVICE-SCHEMA", "%s; run `migrate`", r->why);
+	r->told = r->told || res->status == STATUS_OK;
+	ask_later(r, 1);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct ready *r = arg;
+	struct db_stmt s = { .sql = STR("SELECT name FROM migration") };
+
+	if (!db_healthy(r->db)) {
+		ask_later(r, 1);
+		return;
+	}
+	db_submit(r->db, DB_READ, STR(""), &s, 1, clock_us() + 5000000, on_names, r);
+}
+
+struct ready *ready_new(struct event_base *base, struct db *db, const char *common_dir, const char *dir)
+{
+	struct ready *r = xcalloc(1, sizeof(*r));
+	struct timeval soon = { 0, 100000 };
+
+	r->db = db;
+	r->n[0] = migrate_files(&r->arena, common_dir, &r->names[0]);
+	r->n[1] = migrate_files(&r->arena, dir, &r->names[1]);
+	if (r->n[0] < 0 || r->n[1] < 0)
+		log_die("SERVICE-SCHEMA", "cannot read %s", r->n[0] < 0 ? common_dir : dir);
+	snprintf(r->why, sizeof(r->why), "migrations not checked yet");
+	r->timer = evtimer_new(base, on_timer, r);
+	evtimer_add(r->timer, &soon);
+	return r;
+}
+
+/* After db_free: no answer is outstanding then. */
+void ready_free(struct ready *r)
+{
+	event_free(r->timer);
+	arena_fini(&r->arena);
+	free(r);
+}
+
+const char *ready_why_not(const struct ready *r)
+{
+	return r->done ? NULL : r->why;
+}

@@ -1,0 +1,338 @@
+/* The life of a service program: settings, migrate, start in order, serve, drain. */
+#include "service/service.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "db/cleaner.h"
+#include "events/relay.h"
+#include "resource/engine.h"
+#include "service/dispatch.h"
+#include "service/ready.h"
+#include "telemetry/admin.h"
+#include "telemetry/metrics.h"
+
+#define STATEMENT_TIMEOUT_MS 10000
+#define DRAIN_SECONDS 8 /* then whatever is left is cut off; a supervisor waits 10 */
+
+#define AT(member) offsetof(struct service_settings, member)
+static const struct setting rows[] = {
+	{ "LOG_FORMAT", SETTING_TEXT, AT(log_format), "auto", "json, text, or auto: text on a terminal", false, 0, 0 },
+	{ "LOG_LEVEL", SETTING_TEXT, AT(log_level), "info", "debug, info, warn or error", false, 0, 0 },
+	{ "OWNER_DATABASE_URL", SETTING_TEXT, AT(owner_database_url), "", "PostgreSQL as <schema>_owner; for `migrate` only", true, 0, 0 },
+	{ "SCHEMA_DIR", SETTING_TEXT, AT(schema_dir), "", "the service's migrations; empty: svc-<name>/schema", false, 0, 0 },
+	{ "COMMON_SCHEMA_DIR", SETTING_TEXT, AT(common_schema_dir), "lib/db/schema", "migrations that every service has", false, 0, 0 },
+	/* the rows above are what `migrate` needs */
+	{ "DATABASE_URL", SETTING_TEXT, AT(database_url), NULL, "PostgreSQL as <schema>_app", true, 0, 0 },
+	{ "RELAY_DATABASE_URL", SETTING_TEXT, AT(relay_database_url), "", "PostgreSQL as <schema>_relay; needed where there is an outbox", true, 0, 0 },
+	{ "LISTEN_URL", SETTING_TEXT, AT(listen_url), NULL, "where calls are accepted: tcp://127.0.0.1:7101", false, 0, 0 },
+	{ "ADMIN_LISTEN", SETTING_TEXT, AT(admin_listen), NULL, "health and metrics, never public: 127.0.0.1:9101", false, 0, 0 },
+	{ "ENVELOPE_KEY_FILE", SETTING_TEXT, AT(envelope_key_file), NULL, "64 hex digits: the key of the MAC of every call", false, 0, 0 },
+	{ "BUS_URL", SETTING_TEXT, AT(bus_url), "", "postgres://… as bus_app, or kafka://host:9092", true, 0, 0 },
+	{ "DESCRIPTOR_DIR", SETTING_TEXT, AT(descriptor_dir), "build/gen/descriptors", "compiled contracts", false, 0, 0 },
+	{ "DB_READ_CONNS", SETTING_INT, AT(read_conns), "2", "connections for reads; more than 4 is slower", false, 1, 32 },
+	{ "DB_WRITE_CONNS", SETTING_INT, AT(write_conns), "4", "connections for writes", false, 1, 64 },
+	{ "DB_WORKERS", SETTING_INT, AT(workers), "4", "threads for handlers, each with a connection", false, 1, 64 },
+};
+#define N_ROWS (sizeof(rows) / sizeof(rows[0]))
+#define N_MIGRATE_ROWS 5
+
+/* One service per process. */
+static struct {
+	const struct service *service;
+	struct service_settings settings;
+	struct schema *schema;
+	struct event_base *base;
+	struct db *db;
+	struct ready *ready;
+	struct dispatch *dispatch;
+	struct rpc_server *server;
+	struct admin *admin;
+	struct cleaner *cleaner;
+	bool relay, draining;
+} me;
+
+const struct schema *service_schema(void)
+{
+	return me.schema;
+}
+
+struct db *service_db(void)
+{
+	return me.db;
+}
+
+/* -- settings */
+
+static void print_help(const struct service *s, int argc, char **argv)
+{
+	size_t n = N_ROWS + s->n_settings;
+	struct setting *all = xcalloc(n, sizeof(*all));
+	struct arena a = { 0 };
+
+	memcpy(all, rows, sizeof(rows));
+	if (s->n_settings)
+		memcpy(all + N_ROWS, s->settings, s->n_settings * sizeof(*all));
+	settings_args(all, n, arena_printf(&a, "svc-%s           serves until SIGTERM\nsvc-%s migrate   brings the database schema up to date and ends",
+	    s->name, s->name), argc, argv);
+	arena_fini(&a);
+	free(all);
+}
+
+/* Joined; lives as long as the process. */
+static const char *text(const char *a, const char *b, const char *c)
+{
+	struct buf out = { 0 };
+
+	buf_z(&out, a);
+	buf_z(&out, b);
+	buf_z(&out, c);
+	return buf_cstr(&out);
+}
+
+static void load_settings(const struct service *s, size_t n)
+{
+	struct service_settings *at = &me.settings;
+
+	settings_load(rows, n, at);
+	if (!*at->schema_dir)
+		at->schema_dir = text("svc-", s->name, "/schema");
+	log_init(text("svc-", s->name, ""), at->log_format, at->log_level);
+}
+
+static int migrate(const struct service *s)
+{
+	load_settings(s, N_MIGRATE_ROWS);
+	if (!*me.settings.owner_database_url)
+		log_die("SERVICE-SETTINGS", "OWNER_DATABASE_URL must be given to migrate");
+	db_migrate(me.settings.owner_database_url, s->name, me.settings.common_schema_dir);
+	db_migrate(me.settings.owner_database_url, s->name, me.settings.schema_dir);
+	return 0;
+}
+
+/* -- what operators see */
+
+static const char *why_not_ready(void)
+{
+	if (me.draining)
+		return "draining";
+	if (!db_healthy(me.db))
+		return "no database connection";
+	if (ready_why_not(me.ready))
+		return ready_why_not(me.ready);
+	return resource_ready() ? NULL : "statements not checked yet";
+}
+
+static bool is_healthy(void *arg)
+{
+	return why_not_ready() == NULL;
+}
+
+static bool admin_ready(void *arg, struct buf *detail)
+{
+	const char *why = why_not_ready();
+
+	buf_printf(detail, "\"db\":\"%s\",\"schema\":\"%s\"", db_healthy(me.db) ? "up" : "down", ready_why_not(me.ready) ? "behind" : "current");
+	if (me.relay)
+		buf_printf(detail, ",\"relay\":\"%s\"", relay_stats().healthy ? "up" : "down"); /* does not keep us from serving */
+	if (why) {
+		buf_z(detail, ",\"reason\":");
+		buf_json_str(detail, str_of(why));
+	}
+	return why == NULL;
+}
+
+static void line(struct buf *out, const char *name, const char *type, const char *help, double value)
+{
+	metrics_head(out, name, type, help);
+	metrics_line(out, name, NULL, STR(""), value);
+}
+
+static void db_metrics(struct buf *out)
+{
+	struct db_stats s = db_stats_get(me.db);
+
+	line(out, "crm_db_statements_total", "counter", "Statements sent", (double)s.statements);
+	line(out, "crm_db_errors_total", "counter", "Submissions and handler statements that failed", (double)s.errors);
+	line(out, "crm_db_reconnects_total", "counter", "Connection attempts after a loss", (double)s.reconnects);
+	line(out, "crm_db_syncs_total", "counter", "Pipeline segments", (double)s.syncs);
+	line(out, "crm_db_grouped_total", "counter", "Reads that shared a segment", (double)s.grouped);
+	line(out, "crm_db_waiting", "gauge", "Submissions waiting for a connection", (double)s.waiting);
+	line(out, "crm_db_connections", "gauge", "Connections of the loop that are up", s.connections_up);
+	line(out, "crm_db_jobs_total", "counter", "Handlers run", (double)s.jobs);
+	line(out, "crm_db_jobs_waiting", "gauge", "Handlers waiting for a worker", (double)s.jobs_waiting);
+}
+
+static void rpc_metrics(struct buf *out)
+{
+	struct rpc_stats s = me.server ? rpc_server_stats(me.server) : (struct rpc_stats){ 0 };
+
+	line(out, "crm_rpc_messages_total", "counter", "Messages received", (double)s.messages);
+	line(out, "crm_rpc_calls_total", "counter", "Calls handed out", (double)s.calls);
+	line(out, "crm_rpc_refused_total", "counter", "Messages with a wrong MAC or malformed", (double)s.bad_mac);
+	line(out, "crm_rpc_expired_total", "counter", "Calls past their deadline when they arrived", (double)s.expired);
+	line(out, "crm_rpc_in_flight", "gauge", "Calls being worked on", (double)s.in_flight);
+}
+
+static void relay_metrics(struct buf *out)
+{
+	struct relay_stats s = relay_stats();
+
+	line(out, "crm_relay_active", "gauge", "1: this process carries the outbox", s.active);
+	line(out, "crm_relay_published_total", "counter", "Events published", (double)s.published);
+	line(out, "crm_relay_failures_total", "counter", "Rounds that did not get through", (double)s.failures);
+	line(out, "crm_relay_lag_rows", "gauge", "Outbox rows that wait", (double)s.lag_rows);
+	line(out, "crm_relay_lag_seconds", "gauge", "Age of the oldest outbox row that waits", s.lag_seconds);
+}
+
+static void admin_metrics(void *arg, struct buf *out)
+{
+	db_metrics(out);
+	rpc_metrics(out);
+	if (me.relay)
+		relay_metrics(out);
+}
+
+/* -- the end */
+
+static void stop_parts(void *arg)
+{
+	const struct service *s = me.service;
+
+	if (s->stop)
+		s->stop();
+	resource_unlisten();
+	if (me.relay)
+		relay_stop();
+	if (me.cleaner)
+		cleaner_stop(me.cleaner);
+	event_base_loopbreak(me.base);
+}
+
+static void on_signal(evutil_socket_t signal_number, short what, void *arg)
+{
+	if (me.draining)
+		return;
+	log_info("SERVICE-DRAIN", "no new calls; finishing those in flight");
+	me.draining = true;
+	alarm(DRAIN_SECONDS);
+	rpc_server_drain(me.server, stop_parts, NULL);
+}
+
+/* The default action would look like a crash to a supervisor. */
+static void on_alarm(int signal_number)
+{
+	_exit(0);
+}
+
+static void watch_signals(void)
+{
+	struct sigaction alarm_action = { .sa_handler = on_alarm };
+	static const int numbers[] = { SIGTERM, SIGINT };
+
+	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGALRM, &alarm_action, NULL);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		event_add(evsignal_new(me.base, numbers[i], on_signal, NULL), NULL);
+}
+
+/* -- the beginning */
+
+static void open_database(const struct service *s)
+{
+	const struct service_settings *at = &me.settings;
+	struct db_config c = { .url = at->database_url, .read_conns = (int)at->read_conns, .write_conns = (int)at->write_conns,
+		.workers = (int)at->workers, .statement_timeout_ms = STATEMENT_TIMEOUT_MS };
+
+	me.db = db_new(me.base, &c);
+	me.ready = ready_new(me.base, me.db, at->common_schema_dir, at->schema_dir);
+	me.dispatch = dispatch_new(me.schema, me.db, s->name, s->ops, s->n_ops);
+	resource_init(me.schema, me.db, s->ops, s->n_ops, s->name);
+	resource_listen(at->database_url, s->name);
+}
+
+static void start_background(const struct service *s)
+{
+	const struct service_settings *at = &me.settings;
+	struct relay_config c = { .schema = s->name, .relay_database_url = at->relay_database_url, .bus_url = at->bus_url, .descriptor_dir = at->descriptor_dir };
+
+	if (!s->no_relay) {
+		if (!*at->relay_database_url || !*at->bus_url)
+			log_die("SERVICE-SETTINGS", "RELAY_DATABASE_URL and BUS_URL must be given: this service has an outbox");
+		relay_start(&c);
+		me.relay = true;
+	}
+	if (*at->relay_database_url)
+		me.cleaner = cleaner_start(at->relay_database_url);
+	if (s->start)
+		s->start(at, me.base, me.db);
+}
+
+static void open_door(void)
+{
+	uint8_t key[32];
+
+	rpc_key_load(me.settings.envelope_key_file, key);
+	me.server = rpc_server_new(me.base, me.settings.listen_url, key, dispatch_call, is_healthy, me.dispatch);
+	rpc_server_observe(me.server, dispatch_observe, me.dispatch);
+	memset(key, 0, sizeof(key));
+}
+
+static void open_admin(const struct service *s)
+{
+	struct admin_config c = { .name = text("svc-", s->name, ""), .version = CRM_VERSION, .ready = admin_ready, .metrics = admin_metrics };
+
+	me.admin = admin_start(me.base, me.settings.admin_listen, &c);
+	if (!me.admin)
+		exit(1);
+}
+
+/* Fewer switches between the loop and its helper threads: measured in performance.md's chain. */
+static void prefer_batch_scheduling(void)
+{
+	struct sched_param p = { 0 };
+
+	if (sched_setscheduler(0, SCHED_BATCH, &p) != 0)
+		log_debug("SERVICE-SCHED", "no batch scheduling");
+}
+
+static int serve(const struct service *s)
+{
+	const char *contract;
+
+	load_settings(s, N_ROWS);
+	if (s->n_settings)
+		settings_load(s->settings, s->n_settings, s->settings_at);
+	prefer_batch_scheduling();
+	contract = text(text(me.settings.descriptor_dir, "/", s->name), ".pb", "");
+	me.schema = schema_load(&contract, 1);
+	me.base = event_base_new();
+	if (!me.base)
+		log_die("SERVICE-START", "no event loop");
+	open_database(s);
+	start_background(s);
+	open_door();
+	open_admin(s);
+	watch_signals();
+	log_info("SERVICE-START", "svc-%s %s listens at %s", s->name, CRM_VERSION, me.settings.listen_url);
+	event_base_dispatch(me.base);
+	log_info("SERVICE-STOP", "svc-%s ends", s->name);
+	_exit(0); /* NNG must not be closed with traffic around */
+}
+
+int service_main(const struct service *s, int argc, char **argv)
+{
+	me.service = s;
+	print_help(s, argc, argv);
+	if (argc == 2 && strcmp(argv[1], "migrate") == 0)
+		return migrate(s);
+	if (argc > 1) {
+		fprintf(stderr, "svc-%s: unknown argument %s; try --help\n", s->name, argv[1]);
+		return 2;
+	}
+	return serve(s);
+}
