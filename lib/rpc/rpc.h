@@ -41,6 +41,7 @@ struct rpc_call {
 	struct rpc_principal who;
 	struct str request_id, traceparent, dialect, idempotency_key, idempotency_hash, client_ip, user_agent;
 	int64_t deadline_us; /* wall clock */
+	int64_t started_us;  /* monotonic: when it was handed out; 0 when it was answered unread */
 	struct arena arena;
 	void *app_data;
 	struct rpc_violation violations[16]; /* collected by rpc_violate */
@@ -70,6 +71,8 @@ struct rpc_stats {
 struct rpc_server *rpc_server_new(struct event_base *base, const char *url, const uint8_t key[32], rpc_dispatch dispatch,
     bool (*healthy)(void *arg), void *arg);
 struct rpc_stats rpc_server_stats(const struct rpc_server *s);
+/* answered is called for each call that is answered, on the thread that answers, before its memory goes. For metrics. */
+void rpc_server_observe(struct rpc_server *s, void (*answered)(void *arg, const struct rpc_call *call, enum status status), void *arg);
 /* Answers new calls UNAVAILABLE from now on; idle(arg) when none is in flight. */
 void rpc_server_drain(struct rpc_server *s, void (*idle)(void *arg), void *arg);
 

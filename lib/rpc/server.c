@@ -55,6 +55,8 @@ struct rpc_server {
 	struct served *spares;
 	size_t n_spares;
 	struct rpc_stats stats;
+	void (*observe)(void *arg, const struct rpc_call *call, enum status status);
+	void *observe_arg;
 	bool draining;
 	void (*idle)(void *arg);
 	void *idle_arg;
@@ -222,6 +224,7 @@ static void call_route(struct rpc_server *sv, struct served *c, int64_t now)
 		answer_now(c, !sv->healthy || sv->healthy(sv->arg) ? STATUS_OK : STATUS_UNAVAILABLE);
 	} else {
 		sv->stats.calls++;
+		c->call.started_us = clock_mono_us();
 		sv->dispatch(sv->arg, &c->call);
 	}
 }
@@ -311,6 +314,8 @@ static void served_answer(struct rpc_call *call, struct frame_reply *r)
 		log_error("RPC-REPLY-SIZE", "%.*s: a reply of %zu bytes", STR_FMT(call->rpc), r->payload.n);
 		*r = (struct frame_reply){ .id = c->id, .status = STATUS_INTERNAL, .text = "The answer is too large" };
 	}
+	if (sv->observe)
+		sv->observe(sv->observe_arg, call, r->status);
 	if (!pthread_equal(pthread_self(), sv->thread)) {
 		frame_put_reply(&c->answer, r);
 		handoff_push(&sv->answered, &c->node);
@@ -450,6 +455,12 @@ struct rpc_server *rpc_server_new(struct event_base *base, const char *url, cons
 struct rpc_stats rpc_server_stats(const struct rpc_server *s)
 {
 	return s->stats;
+}
+
+void rpc_server_observe(struct rpc_server *s, void (*answered)(void *arg, const struct rpc_call *call, enum status status), void *arg)
+{
+	s->observe = answered;
+	s->observe_arg = arg;
 }
 
 void rpc_server_drain(struct rpc_server *s, void (*idle)(void *arg), void *arg)
