@@ -1,0 +1,181 @@
+/* Migrations against a real PostgreSQL: once each, by one process, refused when changed; and the cleaner over their tables. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/log.h"
+#include "db/cleaner.h"
+#include "db/db.h"
+#include "db/migrate.h"
+#include "testing/pg.h"
+
+static struct pg_fixture *pg;
+static char dir[64];
+
+static void put(const char *name, const char *sql)
+{
+	char path[160];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(sql, f);
+	fclose(f);
+}
+
+static void run(const char *schema)
+{
+	char role[64];
+
+	snprintf(role, sizeof(role), "%s_owner", schema);
+	db_migrate(pg_fixture_url(pg, role), schema, dir);
+}
+
+/* Exit status of a process of its own. */
+static pid_t run_apart(const char *schema)
+{
+	pid_t pid;
+
+	pg_fixture_url(pg, "customers_owner");
+	pid = fork();
+	if (pid == 0) {
+		if (!freopen("/dev/null", "w", stderr))
+			_exit(9);
+		run(schema);
+		_exit(0);
+	}
+	return pid;
+}
+
+static int ended(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void test_three_processes_migrate_once(void **state)
+{
+	pid_t pids[3];
+
+	put("100_thing.sql", "CREATE TABLE thing (id bigint); SELECT pg_sleep(0.3); GRANT SELECT ON thing TO {{schema}}_app;");
+	put("101_rows.sql", "INSERT INTO thing VALUES (1);");
+	put("notes.txt", "not a migration");
+	for (int i = 0; i < 3; i++)
+		pids[i] = run_apart("customers");
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(ended(pids[i]), 0);
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM customers.thing"), "1");
+	assert_string_equal(pg_fixture_value(pg, "SELECT string_agg(name, ' ' ORDER BY name) FROM customers.migration"), "100_thing.sql 101_rows.sql");
+	assert_string_equal(pg_fixture_value(pg, "SELECT has_table_privilege('customers_app', 'customers.thing', 'SELECT')"), "t");
+}
+
+static void test_a_changed_file_is_refused(void **state)
+{
+	put("101_rows.sql", "INSERT INTO thing VALUES (2);");
+	assert_int_equal(ended(run_apart("customers")), 1);
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM customers.thing"), "1");
+	put("101_rows.sql", "INSERT INTO thing VALUES (1);");
+	assert_int_equal(ended(run_apart("customers")), 0);
+}
+
+static void test_a_file_that_fails_leaves_nothing(void **state)
+{
+	char path[160];
+
+	put("102_bad.sql", "CREATE TABLE half (id bigint); SELECT nonsense;");
+	assert_int_equal(ended(run_apart("customers")), 1);
+	assert_string_equal(pg_fixture_value(pg, "SELECT to_regclass('customers.half') IS NULL"), "t");
+	snprintf(path, sizeof(path), "%s/102_bad.sql", dir);
+	unlink(path);
+}
+
+static void test_a_held_lock_is_waited_for_without_blocking_readers(void **state)
+{
+	PGconn *holder = PQconnectdb(pg_fixture_url(pg, "customers_app"));
+	pid_t pid;
+
+	PQclear(PQexec(holder, "BEGIN; SELECT * FROM thing"));
+	put("103_alter.sql", "ALTER TABLE thing ADD COLUMN more text;");
+	pid = run_apart("customers");
+	usleep(2600000);
+	/* its ALTER has given up once: others can read */
+	pg_fixture_sql(pg, "SET statement_timeout = 2500; SELECT count(*) FROM customers.thing; RESET statement_timeout");
+	PQclear(PQexec(holder, "COMMIT"));
+	assert_int_equal(ended(pid), 0);
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM information_schema.columns WHERE table_name = 'thing' AND column_name = 'more'"), "1");
+	PQfinish(holder);
+}
+
+static void test_the_cleaner_takes_only_what_is_old_and_delivered(void **state)
+{
+	PGconn *relay;
+
+	pg_fixture_migrate(pg, "auth", NULL);
+	pg_fixture_sql(pg, "SET search_path = auth;"
+	    "INSERT INTO idempotency SELECT gen_random_uuid(), gen_random_uuid(), 'd', 'r', g::text, '', '', now() - g * interval '1 hour' FROM generate_series(1, 3000) g;"
+	    "INSERT INTO inbox SELECT 'c', gen_random_uuid(), now() - g * interval '1 day' FROM generate_series(1, 20) g;"
+	    "INSERT INTO outbox (event_id, tenant_id, type, created_at) SELECT gen_random_uuid(), gen_random_uuid(), 't', now() - g * interval '1 day' FROM generate_series(1, 10) g;");
+	relay = PQconnectdb(pg_fixture_url(pg, "auth_relay"));
+	assert_int_equal(cleaner_pass(relay), (3000 - 23) + (20 - 7));
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM auth.idempotency"), "23");
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM auth.inbox"), "7");
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM auth.outbox"), "10");
+	pg_fixture_sql(pg, "UPDATE auth.outbox_position SET (xid, id) = (SELECT xid, id FROM auth.outbox ORDER BY xid, id OFFSET 8 LIMIT 1)");
+	assert_int_equal(cleaner_pass(relay), 3); /* 7, 8 and 9 days old; the one of 10 days has not been delivered */
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM auth.outbox"), "7");
+	PQfinish(relay);
+}
+
+static void test_the_cleaner_stops_at_once(void **state)
+{
+	struct cleaner *c = cleaner_start(pg_fixture_url(pg, "auth_relay"));
+
+	cleaner_stop(c);
+}
+
+static int start(void **state)
+{
+	log_init("test", "text", "error");
+	snprintf(dir, sizeof(dir), "/tmp/crm-migrate-XXXXXX");
+	if (!mkdtemp(dir))
+		return 1;
+	pg = pg_fixture_start();
+	return 0;
+}
+
+static int stop(void **state)
+{
+	static const char *const names[] = { "100_thing.sql", "101_rows.sql", "103_alter.sql", "notes.txt" };
+	char path[160];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+		unlink(path);
+	}
+	rmdir(dir);
+	pg_fixture_stop(pg);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_three_processes_migrate_once),
+		cmocka_unit_test(test_a_changed_file_is_refused),
+		cmocka_unit_test(test_a_file_that_fails_leaves_nothing),
+		cmocka_unit_test(test_a_held_lock_is_waited_for_without_blocking_readers),
+		cmocka_unit_test(test_the_cleaner_takes_only_what_is_old_and_delivered),
+		cmocka_unit_test(test_the_cleaner_stops_at_once),
+	};
+
+	return cmocka_run_group_tests(tests, start, stop);
+}
