@@ -89,7 +89,7 @@ static void conn_linger(struct http_conn *c)
 	c->io->shut(c);
 	c->state = CONN_LINGER;
 	c->in.n = 0;
-	deadline_set(c, now, now + HTTP_LINGER_US);
+	deadline_set(c, now, now + c->server->wait.linger_us);
 	if (c->eof)
 		http_conn_close(c);
 	else
@@ -114,7 +114,7 @@ static void conn_next(struct http_conn *c)
 	}
 	now = clock_mono_us();
 	c->state = CONN_IDLE;
-	deadline_set(c, now, now + HTTP_IDLE_US);
+	deadline_set(c, now, now + c->server->wait.idle_us);
 	if (c->processing)
 		return;
 	if (c->in.n > 0 || c->eof || c->io->pending(c))
@@ -176,7 +176,7 @@ bool http_conn_write(struct http_conn *c, const struct iovec *v, int n)
 	event_add(&c->write_ev, NULL);
 	if (c->state != CONN_BODY) {
 		now = clock_mono_us();
-		deadline_set(c, now, now + HTTP_WRITE_US);
+		deadline_set(c, now, now + c->server->wait.write_us);
 	}
 	return true;
 }
@@ -196,7 +196,7 @@ static void conn_flush(struct http_conn *c)
 		HTTP_STAT(c->server, bytes_out, sent);
 		c->out_at += (size_t)sent;
 		if (replying)
-			deadline_set(c, now, now + HTTP_WRITE_US);
+			deadline_set(c, now, now + c->server->wait.write_us);
 	}
 	if (http_conn_unsent(c) > 0)
 		return;
@@ -304,7 +304,7 @@ static void body_chunked(struct http_conn *c, struct str *in)
 			break;
 		case HTTP_CHUNKED_MORE:
 			if (c->body_got != before)
-				c->deadline_us = c->body_since_us + HTTP_BODY_US + (int64_t)(c->body_got * HTTP_SECOND / HTTP_BODY_BYTES_PER_S);
+				c->deadline_us = c->body_since_us + c->server->wait.body_us + (int64_t)(c->body_got * HTTP_SECOND / HTTP_BODY_BYTES_PER_S);
 			return;
 		case HTTP_CHUNKED_DONE:
 			dispatch(c);
@@ -354,7 +354,7 @@ static void body_begin(struct http_conn *c, struct str *in)
 	if (h->expect_continue && in->n == 0 && !http_conn_write(c, &go, 1))
 		return;
 	if (h->chunked || in->n < h->length)
-		deadline_set(c, now, now + HTTP_BODY_US + (int64_t)(h->length * HTTP_SECOND / HTTP_BODY_BYTES_PER_S));
+		deadline_set(c, now, now + c->server->wait.body_us + (int64_t)(h->length * HTTP_SECOND / HTTP_BODY_BYTES_PER_S));
 	if (in->n > 0)
 		body_feed(c, in);
 }
@@ -410,7 +410,7 @@ void http_conn_drain(struct http_conn *c)
 	if (c->served)
 		http_conn_close(c);
 	else
-		deadline_set(c, now, now + HTTP_LINGER_US);
+		deadline_set(c, now, now + c->server->wait.linger_us);
 }
 
 /* Takes requests off *in until it is used up, a request waits for the app, or the connection ends. */
@@ -429,7 +429,7 @@ static void process(struct http_conn *c, struct str *in)
 		case CONN_HEAD:
 			more = head_feed(c, in);
 			if (!more)
-				deadline_set(c, clock_mono_us(), c->first_byte_us + HTTP_HEAD_US);
+				deadline_set(c, clock_mono_us(), c->first_byte_us + c->server->wait.head_us);
 			break;
 		case CONN_BODY:
 			body_feed(c, in);
@@ -504,7 +504,7 @@ static void handshake(struct http_conn *c)
 
 		event_del(&c->write_ev);
 		c->state = CONN_IDLE;
-		deadline_set(c, now, now + HTTP_IDLE_US);
+		deadline_set(c, now, now + c->server->wait.idle_us);
 		return;
 	}
 	e = SSL_get_error(c->ssl, r);
@@ -622,6 +622,6 @@ void http_conn_new(struct http_server *s, int fd, int listener, const char *ip_t
 	if (s->conns)
 		s->conns->prev = c;
 	s->conns = c;
-	deadline_set(c, now, now + (s->tls ? HTTP_HANDSHAKE_US : HTTP_IDLE_US));
+	deadline_set(c, now, now + (s->tls ? s->wait.handshake_us : s->wait.idle_us));
 	read_start(c);
 }

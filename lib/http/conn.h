@@ -85,8 +85,14 @@ struct http_listener {
 	struct event ev;
 };
 
+/* From limits.h; tests shorten them before the first connection. */
+struct http_deadlines {
+	int64_t handshake_us, head_us, body_us, idle_us, write_us, linger_us;
+};
+
 struct http_server {
 	struct event_base *base;
+	struct http_deadlines wait;
 	struct http_app app;
 	SSL_CTX *tls;
 	struct http_listener listeners[HTTP_LISTENERS_MAX];

@@ -28,6 +28,10 @@ struct http_server *http_server_new(struct event_base *base, const struct http_a
 	s->base = base;
 	s->app = *app;
 	s->tls = tls_ctx;
+	s->wait = (struct http_deadlines){
+		.handshake_us = HTTP_HANDSHAKE_US, .head_us = HTTP_HEAD_US, .body_us = HTTP_BODY_US, .idle_us = HTTP_IDLE_US,
+		.write_us = HTTP_WRITE_US, .linger_us = HTTP_LINGER_US,
+	};
 	s->max_open = HTTP_CONNECTIONS_MAX;
 	s->max_per_ip = HTTP_CONNECTIONS_PER_IP;
 	s->read_buf = xmalloc(HTTP_READ_SIZE);
