@@ -62,7 +62,8 @@ enum status pgconn_status(PGconn *c, const PGresult *r)
 	if (!strcmp(state, "40001") || !strcmp(state, "40P01") || !strcmp(state, "55P03") || !strcmp(state, "57014"))
 		return STATUS_CONFLICT;
 	log_error("EVENTS-DB-STATEMENT", "SQLSTATE %s: %s", state, why ? why : "");
-	return STATUS_INTERNAL;
+	/* missing tables and grants are a fault of the deployment, never of one event */
+	return !strncmp(state, "42", 2) ? STATUS_UNAVAILABLE : STATUS_INTERNAL;
 }
 
 enum status pgconn_exec(PGconn *c, PGresult **res, const char *sql, int n_params, const char *const *params)

@@ -13,7 +13,8 @@
 PGconn *pgconn_open(const char *url, const char *what, int statement_timeout_ms);
 /* Runs one statement with text parameters; *res (may be NULL) is the caller's to PQclear, only when OK. */
 enum status pgconn_exec(PGconn *c, PGresult **res, const char *sql, int n_params, const char *const *params) MUST_CHECK;
-/* Outcome of a result: OK, CONFLICT (serialization, deadlock), UNAVAILABLE (connection, shutdown), INTERNAL (logged). */
+/* Outcome of a result: OK, CONFLICT (serialization, deadlock), UNAVAILABLE (connection, shutdown,
+ * missing tables or grants), INTERNAL; what is not the connection's is logged, without values. */
 enum status pgconn_status(PGconn *c, const PGresult *r) MUST_CHECK;
 /* BEGIN, COMMIT; rollback never fails (a broken connection has rolled back). */
 enum status pgconn_begin(PGconn *c) MUST_CHECK;
