@@ -24,6 +24,12 @@
 #define HTTP_BODY_MEMORY (256u << 20) /* bodies in memory, all connections of a server together: 503 */
 #define HTTP_BODY_KEEP (64u << 10)    /* a body buffer above this is given back after the request */
 
+/* multipart/form-data */
+#define MULTIPART_PARTS_MAX 256
+#define MULTIPART_HEAD_MAX 4096       /* headers of one part */
+#define MULTIPART_HEADERS_MAX 16
+#define MULTIPART_BOUNDARY_MAX 70     /* RFC 2046 */
+
 /* connection */
 #define HTTP_PIPELINE_MAX 100         /* requests sent without waiting: then close */
 #define HTTP_PIPELINE_BYTES (64u << 10) /* input kept while a request is with the app, then reading stops */
