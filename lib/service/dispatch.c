@@ -26,6 +26,7 @@ struct entry {
 
 struct dispatch {
 	struct db *db;
+	bool open;
 	struct entry *entries;
 	size_t n;
 	struct entry **buckets;
@@ -124,6 +125,11 @@ void dispatch_free(struct dispatch *d)
 	free(d);
 }
 
+void dispatch_open(struct dispatch *d)
+{
+	d->open = true;
+}
+
 static struct entry *find(const struct dispatch *d, struct str rpc)
 {
 	uint64_t hash = statements_hash(rpc);
@@ -195,7 +201,9 @@ void dispatch_call(void *arg, struct rpc_call *call)
 		rpc_reply_error(call, may, NULL);
 		return;
 	}
-	if (e->op->kind == OP_HANDLER)
+	if (!d->open)
+		rpc_reply_retry(call, STATUS_UNAVAILABLE, NULL, RETRY_MS);
+	else if (e->op->kind == OP_HANDLER)
 		to_worker(d, e->op, call);
 	else if (e->op->kind == OP_LOOP)
 		e->op->on_loop(call);

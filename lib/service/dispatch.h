@@ -15,6 +15,8 @@ struct dispatch;
 /* Exits with a sentence when a method of service has no op or several, or an op no method. ops are kept, not copied. */
 struct dispatch *dispatch_new(const struct schema *s, struct db *db, const char *service, const struct op *ops, size_t n);
 void dispatch_free(struct dispatch *d);
+/* Until then every call is answered UNAVAILABLE. */
+void dispatch_open(struct dispatch *d);
 /* Why ops and contract do not agree, or NULL. The text is in the arena. */
 const char *dispatch_mismatch(struct arena *a, const struct schema *s, const char *service, const struct op *ops, size_t n);
 

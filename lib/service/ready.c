@@ -15,6 +15,8 @@ struct ready {
 	struct arena arena;
 	const char *const *names[2];
 	int n[2];
+	void (*complete)(void *arg);
+	void *arg;
 	bool done, told;
 	char why[160];
 };
@@ -46,42 +48,73 @@ static const char *first_missing(const struct ready *r, const PGresult *rows)
 	return NULL;
 }
 
+static void not_yet(struct ready *r, const char *missing)
+{
+	snprintf(r->why, sizeof(r->why), "migration missing: %.100s", missing);
+	if (!r->told)
+		log_warn("SERVICE-SCHEMA", "%s; run `migrate`", r->why);
+	r->told = true;
+}
+
 static void on_names(void *arg, const struct db_result *res)
 {
 	struct ready *r = arg;
-	const char *missing = res->status == STATUS_OK ? first_missing(r, res->res[0]) : "unknown";
+	const char *missing;
 
-	if (!missing) {
-		r->done = true;
-		log_info("SERVICE-SCHEMA", "migrations are complete");
+	if (res->status != STATUS_OK) {
+		ask_later(r, 1);
 		return;
 	}
-	if (res->status == STATUS_OK || strcmp(res->sqlstate, "42P01") == 0)
-		snprintf(r->why, sizeof(r->why), "migration missing: %.100s", strcmp(missing, "unknown") == 0 ? "all" : missing);
-	if (!r->told && res->status == STATUS_OK)
-		log_warn("SERVICE-SCHEMA", "%s; run `migrate`", r->why);
-	r->told = r->told || res->status == STATUS_OK;
+	missing = first_missing(r, res->res[0]);
+	if (missing) {
+		not_yet(r, missing);
+		ask_later(r, 1);
+		return;
+	}
+	r->done = true;
+	log_info("SERVICE-SCHEMA", "migrations are complete");
+	r->complete(r->arg);
+}
+
+static void ask(struct ready *r, struct str sql, db_done done)
+{
+	struct db_stmt s = { .sql = sql };
+
+	db_submit(r->db, DB_READ, STR(""), &s, 1, clock_us() + 5000000, done, r);
+}
+
+/* An empty database has no such table: not worth an error in the log each second. */
+static void on_table(void *arg, const struct db_result *res)
+{
+	struct ready *r = arg;
+
+	if (res->status == STATUS_OK && row_bool(res->res[0], 0, 0)) {
+		ask(r, STR("SELECT name FROM migration"), on_names);
+		return;
+	}
+	if (res->status == STATUS_OK)
+		not_yet(r, "all");
 	ask_later(r, 1);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct ready *r = arg;
-	struct db_stmt s = { .sql = STR("SELECT name FROM migration") };
 
-	if (!db_healthy(r->db)) {
+	if (db_healthy(r->db))
+		ask(r, STR("SELECT to_regclass('migration') IS NOT NULL"), on_table);
+	else
 		ask_later(r, 1);
-		return;
-	}
-	db_submit(r->db, DB_READ, STR(""), &s, 1, clock_us() + 5000000, on_names, r);
 }
 
-struct ready *ready_new(struct event_base *base, struct db *db, const char *common_dir, const char *dir)
+struct ready *ready_new(struct event_base *base, struct db *db, const char *common_dir, const char *dir, void (*complete)(void *arg), void *arg)
 {
 	struct ready *r = xcalloc(1, sizeof(*r));
 	struct timeval soon = { 0, 100000 };
 
 	r->db = db;
+	r->complete = complete;
+	r->arg = arg;
 	r->n[0] = migrate_files(&r->arena, common_dir, &r->names[0]);
 	r->n[1] = migrate_files(&r->arena, dir, &r->names[1]);
 	if (r->n[0] < 0 || r->n[1] < 0)

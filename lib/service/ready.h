@@ -11,7 +11,8 @@
 
 struct ready;
 
-struct ready *ready_new(struct event_base *base, struct db *db, const char *common_dir, const char *dir);
+/* complete is called once. */
+struct ready *ready_new(struct event_base *base, struct db *db, const char *common_dir, const char *dir, void (*complete)(void *arg), void *arg);
 void ready_free(struct ready *r);
 /* NULL: yes; else a word for operators. */
 const char *ready_why_not(const struct ready *r);

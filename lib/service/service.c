@@ -53,6 +53,7 @@ static struct {
 	struct rpc_server *server;
 	struct admin *admin;
 	struct cleaner *cleaner;
+	bool started; /* migrations are complete and everything that needs them runs */
 	bool relay, draining;
 } me;
 
@@ -124,7 +125,7 @@ static const char *why_not_ready(void)
 		return "no database connection";
 	if (ready_why_not(me.ready))
 		return ready_why_not(me.ready);
-	return resource_ready() ? NULL : "statements not checked yet";
+	return me.started && resource_ready() ? NULL : "statements not checked yet";
 }
 
 static bool is_healthy(void *arg)
@@ -203,9 +204,10 @@ static void stop_parts(void *arg)
 {
 	const struct service *s = me.service;
 
-	if (s->stop)
+	if (me.started && s->stop)
 		s->stop();
-	resource_unlisten();
+	if (me.started)
+		resource_unlisten();
 	if (me.relay)
 		relay_stop();
 	if (me.cleaner)
@@ -242,34 +244,46 @@ static void watch_signals(void)
 
 /* -- the beginning */
 
+static void start_relay(const struct service *s)
+{
+	const struct service_settings *at = &me.settings;
+	struct relay_config c = { .schema = s->name, .relay_database_url = at->relay_database_url, .bus_url = at->bus_url, .descriptor_dir = at->descriptor_dir };
+
+	relay_start(&c);
+	me.relay = true;
+}
+
+/* The tables are there: what needs them begins, then calls are let in. */
+static void on_schema(void *arg)
+{
+	const struct service *s = me.service;
+	const struct service_settings *at = &me.settings;
+
+	if (me.draining)
+		return;
+	resource_init(me.schema, me.db, s->ops, s->n_ops, s->name);
+	resource_listen(at->database_url, s->name);
+	if (!s->no_relay)
+		start_relay(s);
+	if (*at->relay_database_url)
+		me.cleaner = cleaner_start(at->relay_database_url);
+	if (s->start)
+		s->start(at, me.base, me.db);
+	me.started = true;
+	dispatch_open(me.dispatch);
+}
+
 static void open_database(const struct service *s)
 {
 	const struct service_settings *at = &me.settings;
 	struct db_config c = { .url = at->database_url, .read_conns = (int)at->read_conns, .write_conns = (int)at->write_conns,
 		.workers = (int)at->workers, .statement_timeout_ms = STATEMENT_TIMEOUT_MS };
 
+	if (!s->no_relay && (!*at->relay_database_url || !*at->bus_url))
+		log_die("SERVICE-SETTINGS", "RELAY_DATABASE_URL and BUS_URL must be given: this service has an outbox");
 	me.db = db_new(me.base, &c);
-	me.ready = ready_new(me.base, me.db, at->common_schema_dir, at->schema_dir);
 	me.dispatch = dispatch_new(me.schema, me.db, s->name, s->ops, s->n_ops);
-	resource_init(me.schema, me.db, s->ops, s->n_ops, s->name);
-	resource_listen(at->database_url, s->name);
-}
-
-static void start_background(const struct service *s)
-{
-	const struct service_settings *at = &me.settings;
-	struct relay_config c = { .schema = s->name, .relay_database_url = at->relay_database_url, .bus_url = at->bus_url, .descriptor_dir = at->descriptor_dir };
-
-	if (!s->no_relay) {
-		if (!*at->relay_database_url || !*at->bus_url)
-			log_die("SERVICE-SETTINGS", "RELAY_DATABASE_URL and BUS_URL must be given: this service has an outbox");
-		relay_start(&c);
-		me.relay = true;
-	}
-	if (*at->relay_database_url)
-		me.cleaner = cleaner_start(at->relay_database_url);
-	if (s->start)
-		s->start(at, me.base, me.db);
+	me.ready = ready_new(me.base, me.db, at->common_schema_dir, at->schema_dir, on_schema, NULL);
 }
 
 static void open_door(void)
@@ -314,7 +328,6 @@ static int serve(const struct service *s)
 	if (!me.base)
 		log_die("SERVICE-START", "no event loop");
 	open_database(s);
-	start_background(s);
 	open_door();
 	open_admin(s);
 	watch_signals();

@@ -29,9 +29,9 @@ struct service {
 	const struct setting *settings; /* the service's own, loaded into settings_at */
 	size_t n_settings;
 	void *settings_at;
-	/* After the database and before calls are accepted; may start threads of its own (consumers, pools). NULL: nothing. */
+	/* Once the database is reached and its migrations are complete, before calls are accepted; on the loop thread; may start threads of its own (consumers, pools). NULL: nothing. */
 	void (*start)(const struct service_settings *s, struct event_base *base, struct db *db);
-	void (*stop)(void);             /* at drain, before the loop ends */
+	void (*stop)(void);             /* at drain, before the loop ends; only after start */
 	bool no_relay;                  /* has no outbox */
 };
 
