@@ -100,22 +100,48 @@ static void check_row(struct checker *k, const PGresult *r, int row)
 	k->report->entries++;
 }
 
+static bool fetch_send(PGconn *c)
+{
+	return PQsendQueryParams(c, FETCH, 0, NULL, NULL, NULL, NULL, 1) == 1;
+}
+
+/* The result of the FETCH on its way; NULL only when the connection is broken. */
+static PGresult *fetch_take(PGconn *c)
+{
+	PGresult *r = PQgetResult(c), *more;
+
+	for (more = r ? PQgetResult(c) : NULL; more; more = PQgetResult(c))
+		PQclear(more);
+	return r;
+}
+
+static void check_rows(struct checker *k, const PGresult *r)
+{
+	for (int i = 0, n = PQntuples(r); i < n && k->report->valid; i++)
+		check_row(k, r, i);
+}
+
+/* The server makes the next rows ready while these are checked. */
 static enum status check_entries(struct checker *k, PGconn *c, int64_t deadline_us)
 {
-	int n = 1;
+	bool more = fetch_send(c);
 
-	while (n > 0 && k->report->valid) {
-		PGresult *r = PQexecParams(c, FETCH, 0, NULL, NULL, NULL, NULL, 1);
+	while (more) {
+		PGresult *r = fetch_take(c);
 		enum status s = pgconn_status(c, r);
 
-		n = PQntuples(r);
-		for (int i = 0; s == STATUS_OK && i < n && k->report->valid; i++)
-			check_row(k, r, i);
+		more = s == STATUS_OK && PQntuples(r) > 0;
+		if (more && !fetch_send(c))
+			s = STATUS_UNAVAILABLE;
+		if (s == STATUS_OK)
+			check_rows(k, r);
 		PQclear(r);
 		if (s == STATUS_OK && clock_us() > deadline_us)
 			s = STATUS_DEADLINE_EXCEEDED;
-		if (s != STATUS_OK)
+		if (s != STATUS_OK || !k->report->valid) {
+			PQclear(more ? fetch_take(c) : NULL);
 			return s;
+		}
 	}
 	return STATUS_OK;
 }
