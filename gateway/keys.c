@@ -156,6 +156,31 @@ void key_store_publish(struct key_store *s, struct keyset *ks)
 	keyset_rele(old);
 }
 
+static bool same_keys(const struct keyset *a, const struct keyset *b)
+{
+	if (!a || a->n != b->n)
+		return false;
+	for (size_t i = 0; i < a->n; i++) {
+		EVP_PKEY *other = keyset_find(b, str_of(a->rows[i].kid));
+
+		if (!other || EVP_PKEY_eq(a->rows[i].key, other) != 1)
+			return false;
+	}
+	return true;
+}
+
+void key_store_publish_changed(struct key_store *s, struct keyset *ks)
+{
+	struct keyset *now = key_store_hold(s);
+	bool same = same_keys(now, ks);
+
+	keyset_rele(now);
+	if (same)
+		keyset_rele(ks);
+	else
+		key_store_publish(s, ks);
+}
+
 unsigned key_store_generation(const struct key_store *s)
 {
 	return atomic_load(&s->generation);

@@ -33,6 +33,8 @@ struct key_store;
 
 struct key_store *key_store_new(void);
 void key_store_publish(struct key_store *s, struct keyset *ks); /* takes the caller's reference */
+/* As publish, unless the store holds the same keys already: then every cached token stays as it is. */
+void key_store_publish_changed(struct key_store *s, struct keyset *ks);
 /* Changes with every publish; 0: nothing was published yet. */
 unsigned key_store_generation(const struct key_store *s);
 struct keyset *key_store_hold(struct key_store *s); /* NULL when none; the caller gives it back with keyset_rele */

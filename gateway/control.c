@@ -1,0 +1,137 @@
+/* The main thread: signals, the admin port, reload, drain, and the poller of svc-auth. */
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "gateway/changes.h"
+#include "gateway/telemetry.h"
+#include "telemetry/admin.h"
+
+#define DRAIN_US 9000000
+#define DRAIN_CHECK_US 20000
+
+struct control {
+	struct gateway *g;
+	struct event_base *base;
+	struct changes *changes;
+	struct event *drain;
+	int64_t drain_until_us;
+};
+
+bool control_want_keys(struct gateway *g)
+{
+	uint64_t one = 1;
+
+	if (atomic_load(&g->keys_wanted))
+		return true;
+	if (clock_mono_us() - atomic_load(&g->keys_asked_us) < KEYS_PAUSE_US)
+		return false;
+	atomic_store(&g->keys_wanted, true);
+	return write(g->control_fd, &one, sizeof(one)) == sizeof(one);
+}
+
+static void on_keys_wanted(evutil_socket_t fd, short what, void *arg)
+{
+	struct control *c = arg;
+	uint64_t n;
+
+	if (read(fd, &n, sizeof(n)) == sizeof(n))
+		changes_fetch_keys(c->changes);
+}
+
+static bool ready(void *arg, struct buf *detail)
+{
+	struct gateway *g = arg;
+	bool draining = atomic_load(&g->draining), keys = key_store_generation(g->keys) > 0, revocations = revocations_generation(g->revocations) > 0;
+
+	buf_printf(detail, "\"draining\":%s,\"signingKeys\":%s,\"revocations\":%s", draining ? "true" : "false", keys ? "true" : "false",
+	    revocations ? "true" : "false");
+	return !draining && keys && revocations;
+}
+
+static void reload_dialects(struct gateway *g)
+{
+	struct arena scratch = { 0 };
+	const char *why = "";
+	struct faces *f = reload_faces(g, &scratch, &why);
+
+	if (f) {
+		reload_publish(g, f);
+		log_info("RELOAD", "dialects loaded again");
+	} else {
+		log_error("RELOAD-REFUSED", "%s: the old dialects stay", why);
+	}
+	arena_fini(&scratch);
+}
+
+static void on_reload(evutil_socket_t sig, short what, void *arg)
+{
+	struct control *c = arg;
+	const char *why = "";
+
+	reload_dialects(c->g);
+	if (c->g->tls && tls_reload(c->g->tls, &why))
+		log_info("RELOAD", "certificate loaded again");
+	else if (c->g->tls)
+		log_error("RELOAD-REFUSED", "%s: the old certificate stays", why);
+}
+
+static void on_drain_check(evutil_socket_t fd, short what, void *arg)
+{
+	struct control *c = arg;
+	size_t busy = 0;
+
+	for (size_t i = 0; i < c->g->n_workers; i++)
+		busy += !atomic_load(&c->g->workers[i].idle);
+	if (busy && clock_mono_us() < c->drain_until_us)
+		return;
+	if (busy)
+		log_warn("DRAIN-CUT", "%d requests had no answer in time", atomic_load(&c->g->in_flight));
+	event_base_loopbreak(c->base);
+}
+
+static void on_stop(evutil_socket_t sig, short what, void *arg)
+{
+	struct control *c = arg;
+	struct timeval tv = { 0, DRAIN_CHECK_US };
+
+	if (atomic_exchange(&c->g->draining, true))
+		return;
+	log_info("DRAIN", "no longer accepting; finishing what is in flight");
+	c->drain_until_us = clock_mono_us() + DRAIN_US;
+	for (size_t i = 0; i < c->g->n_workers; i++)
+		worker_wake(&c->g->workers[i]);
+	event_add(c->drain, &tv);
+}
+
+static void on_signal(struct control *c, int signal_number, event_callback_fn fn)
+{
+	struct event *e = evsignal_new(c->base, signal_number, fn, c);
+
+	if (!e || event_add(e, NULL) != 0)
+		log_die("CONTROL-START", "signal %d cannot be handled", signal_number);
+}
+
+void control_run(struct gateway *g)
+{
+	static struct control c;
+	struct admin_config admin = { .name = "gateway", .version = CRM_VERSION, .ready = ready, .metrics = telemetry_print, .arg = g };
+	struct event *wanted;
+
+	c.g = g;
+	c.base = event_base_new();
+	if (!c.base)
+		log_die("CONTROL-START", "no event loop: %s", strerror(errno));
+	c.drain = event_new(c.base, -1, EV_PERSIST, on_drain_check, &c);
+	wanted = event_new(c.base, g->control_fd, EV_READ | EV_PERSIST, on_keys_wanted, &c);
+	event_add(wanted, NULL);
+	on_signal(&c, SIGTERM, on_stop);
+	on_signal(&c, SIGINT, on_stop);
+	on_signal(&c, SIGHUP, on_reload);
+	if (!admin_start(c.base, g->settings.admin_listen, &admin))
+		log_die("ADMIN-LISTEN", "%s cannot be listened on", g->settings.admin_listen);
+	c.changes = changes_start(g, c.base);
+	event_base_dispatch(c.base);
+}

@@ -1,0 +1,109 @@
+/* The gateway: everything HTTP. This file is the table of contents. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "gateway/gateway.h"
+#include "gateway/siphash.h"
+#include "gateway/telemetry.h"
+#include "rpc/nng_threads.h"
+
+static struct gateway gateway;
+
+static void read_settings(struct gateway *g, int argc, char **argv)
+{
+	const char *why = "";
+
+	settings_args(gateway_settings_rows, gateway_settings_n, "gateway: the HTTP side of the CRM", argc, argv);
+	settings_load(gateway_settings_rows, gateway_settings_n, &g->settings);
+	log_init("gateway", g->settings.log_format, g->settings.log_level);
+	g->n_listeners = settings_listen(&g->arena, g->settings.listen, g->listeners, &why);
+	if (!g->n_listeners)
+		log_die("SETTINGS", "LISTEN: %s", why);
+	g->n_services = settings_services(&g->arena, g->settings.services, g->services, &why);
+	if (!g->n_services)
+		log_die("SETTINGS", "SERVICES: %s", why);
+	if (!proxies_parse(&g->proxies, g->settings.trusted_proxies, &g->arena, &why))
+		log_die("SETTINGS", "TRUSTED_PROXIES: %s", why);
+	rpc_key_load(g->settings.envelope_key_file, g->key);
+}
+
+static void load_tls(struct gateway *g)
+{
+	const char *why = "";
+
+	if (!*g->settings.tls_cert_file && !*g->settings.tls_key_file)
+		return;
+	g->tls = tls_new(g->settings.tls_cert_file, g->settings.tls_key_file, &why);
+	if (!g->tls)
+		log_die("TLS", "%s", why);
+}
+
+static void load_dialects(struct gateway *g)
+{
+	const char *why = "";
+	struct faces *f = reload_faces(g, &g->arena, &why);
+
+	if (!f)
+		log_die("DIALECTS", "%s", why);
+	reload_publish(g, f);
+}
+
+static void make_shared_state(struct gateway *g)
+{
+	siphash_init();
+	pthread_mutex_init(&g->faces_lock, NULL);
+	g->docs = docs_load(g->settings.docs_dir);
+	g->revocations = revocations_new();
+	g->keys = key_store_new();
+	atomic_store(&g->keys_asked_us, -KEY_WAIT_US);
+	if (g->settings.rate_limit_scale > 0)
+		g->rates = rates_new((uint32_t)g->settings.rate_limit_scale);
+	g->control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (g->control_fd < 0)
+		log_die("START", "eventfd: %s", strerror(errno));
+}
+
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+		log_warn("START", "the limit of open files cannot be raised: %s", strerror(errno));
+}
+
+static void start_workers(struct gateway *g)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN), wanted = g->settings.threads ? g->settings.threads : cores;
+	size_t n = wanted < 1 ? 1 : wanted > WORKERS_MAX ? WORKERS_MAX : (size_t)wanted;
+
+	g->n_workers = n;
+	for (size_t i = 0; i < n; i++)
+		worker_start(&g->workers[i], g, (unsigned)i);
+	log_info("STARTED", "%zu threads, %zu listeners, %zu services", n, g->n_listeners, g->n_services);
+}
+
+int main(int argc, char **argv)
+{
+	struct gateway *g = &gateway;
+
+	signal(SIGPIPE, SIG_IGN);
+	read_settings(g, argc, argv);
+	raise_file_limit();
+	load_tls(g);
+	make_shared_state(g);
+	telemetry_init(strcmp(g->settings.log_level, "debug") == 0);
+	load_dialects(g);
+	rpc_nng_start();
+	start_workers(g);
+	control_run(g);
+	log_info("STOPPED", "drained");
+	_exit(0); /* NNG has threads that cannot be ended safely */
+}

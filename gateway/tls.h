@@ -1,0 +1,17 @@
+/* The listeners' certificate, exchangeable while connections are open. Any thread. */
+#ifndef CRM_GATEWAY_TLS_H
+#define CRM_GATEWAY_TLS_H
+
+#include <openssl/ssl.h>
+
+#include "base/str.h"
+
+struct tls;
+
+/* NULL: *why says it. */
+struct tls *tls_new(const char *cert_file, const char *key_file, const char **why);
+SSL_CTX *tls_context(struct tls *t); /* for http_server_new; lives as long as t */
+/* Reads the files again; handshakes from now on use them. False: *why, and nothing has changed. */
+bool tls_reload(struct tls *t, const char **why);
+
+#endif
