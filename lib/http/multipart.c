@@ -200,7 +200,7 @@ static const char *part_head(struct multipart *m, struct multipart_part *part)
 
 static bool on_head(struct multipart *m, char b, const char **text)
 {
-	struct multipart_part part = { 0 };
+	struct multipart_part part = { .name = STR(""), .filename = STR(""), .content_type = STR("") };
 	const char *why;
 
 	if (m->head_n == sizeof(m->head))

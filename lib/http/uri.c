@@ -97,7 +97,7 @@ static struct str next_piece(struct uri_query *q)
 
 bool uri_query_next(struct arena *a, struct uri_query *q, struct str *name, struct str *value, bool *bad)
 {
-	struct str piece = next_piece(q), raw_value = { 0 };
+	struct str piece = next_piece(q), raw_value = STR("");
 	const char *equals;
 
 	*bad = false;
