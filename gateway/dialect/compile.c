@@ -301,6 +301,22 @@ static bool can_encode(const struct encoder *e, const struct schema_field *f)
 	return false;
 }
 
+static uint32_t text_number(const struct schema_message *m, const char *a, const char *b)
+{
+	const struct schema_field *f = schema_field_find(m, str_of(a));
+
+	if (!f && b)
+		f = schema_field_find(m, str_of(b));
+	return f && f->type == TYPE_STRING && !f->repeated ? f->number : 0;
+}
+
+static void ref_numbers(const struct schema_message *m, struct encoder *e)
+{
+	e->name_number = text_number(m, "name", "display");
+	e->email_number = text_number(m, "email", NULL);
+	e->color_number = text_number(m, "color", NULL);
+}
+
 bool compile_encoder(struct compile *c, const char *as, const struct schema_field *leaf, const char *members, struct encoder *e)
 {
 	*e = (struct encoder){ 0 };
@@ -315,6 +331,8 @@ bool compile_encoder(struct compile *c, const char *as, const struct schema_fiel
 			return compile_fail(c, "resource '%s' is of %s, %s is a %s", e->res->name, e->res->message->name, leaf->name, leaf->message->name);
 		return compile_fail(c, "'%s' cannot encode %s", as ? as : "the default", leaf->name);
 	}
+	if (leaf && leaf->message)
+		ref_numbers(leaf->message, e);
 	return true;
 }
 

@@ -65,6 +65,7 @@ struct encoder {
 	struct ref_member members[5];
 	unsigned n_members;
 	bool wants_name, wants_email;
+	uint32_t name_number, email_number, color_number; /* in the message of the field, 0: none */
 	struct str json;    /* CONST */
 	struct str yes, no; /* FLAG */
 	bool csv;
