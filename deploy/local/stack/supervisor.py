@@ -1,5 +1,6 @@
 """The process that stays: starts everything in order, restarts what dies, writes state.json, stops everything in order."""
 
+import ctypes
 import json
 import os
 import pathlib
@@ -110,7 +111,15 @@ class Kafka(Managed):
 
     def start(self):
         self.broker = None
+        (self.cfg.kafka / "pid").unlink(missing_ok=True)
         super().start()
+
+    def broker_alive(self):
+        """The broker's parent is gone, so it is ours to reap (see adopt_orphans)."""
+        try:
+            return os.waitpid(self.broker, os.WNOHANG)[0] == 0
+        except ChildProcessError:
+            return proc.is_alive(self.broker)
 
     def poll(self):
         code = self.popen.poll() if self.popen else 1
@@ -120,7 +129,7 @@ class Kafka(Managed):
             self.broker = int((self.cfg.kafka / "pid").read_text())
             proc.write_pid(self.cfg.pids / "kafka", self.broker)
         self.last_exit = f"exit {code}" if code else "ended"
-        return self.broker is not None and proc.is_alive(self.broker)
+        return self.broker is not None and self.broker_alive()
 
     def is_up(self):
         return self.broker is not None and self.poll()
@@ -130,10 +139,24 @@ class Kafka(Managed):
 
     def ask_to_stop(self):
         self.wanted = False
+        if self.popen and self.popen.poll() is None:
+            self.popen.wait(DRAIN_S)
+        if self.poll():
+            os.kill(self.broker, self.stop_signal)
 
     def wait_stopped(self, seconds):
-        super().wait_stopped(seconds)
-        subprocess.run([self.argv[0], "stop", str(self.cfg.kafka)], stdin=subprocess.DEVNULL, check=False)
+        end = time.monotonic() + seconds
+        while self.broker and self.broker_alive():
+            if time.monotonic() > end:
+                os.kill(self.broker, signal.SIGKILL)
+            time.sleep(0.05)
+        for path in (self.cfg.kafka / "pid", self.cfg.pids / "kafka"):
+            path.unlink(missing_ok=True)
+
+
+def adopt_orphans():
+    """Children of children that end become ours, so that they can be reaped (prctl PR_SET_CHILD_SUBREAPER)."""
+    ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
 
 
 class Supervisor:
@@ -250,6 +273,7 @@ class Supervisor:
         for s in (signal.SIGTERM, signal.SIGINT):
             signal.signal(s, lambda *_: self.stopping.set())
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        adopt_orphans()
         proc.write_pid(self.cfg.run / "supervisor.pid", os.getpid())
         code = 0
         try:
