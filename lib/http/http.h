@@ -77,7 +77,7 @@ void http_reply_end(struct http_exchange *x);
 
 bool http_gone(const struct http_exchange *x);
 
-/* tls may be NULL (an SSL_CTX otherwise). Does not listen yet. */
+/* tls may be NULL (an SSL_CTX otherwise, see tls.h; SIGPIPE is then ignored in the process). Does not listen yet. */
 struct http_server *http_server_new(struct event_base *base, const struct http_app *app, void *tls_ctx);
 /* address "127.0.0.1:5000" or "[::1]:5000"; index is given back in http_request.listener. SO_REUSEPORT. False: *why says it. */
 bool http_server_listen(struct http_server *s, const char *address, int index, const char **why);

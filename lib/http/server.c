@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -28,6 +29,8 @@ struct http_server *http_server_new(struct event_base *base, const struct http_a
 	s->base = base;
 	s->app = *app;
 	s->tls = tls_ctx;
+	if (tls_ctx)
+		signal(SIGPIPE, SIG_IGN); /* OpenSSL writes with write() */
 	s->wait = (struct http_deadlines){
 		.handshake_us = HTTP_HANDSHAKE_US, .head_us = HTTP_HEAD_US, .body_us = HTTP_BODY_US, .idle_us = HTTP_IDLE_US,
 		.write_us = HTTP_WRITE_US, .linger_us = HTTP_LINGER_US,

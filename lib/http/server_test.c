@@ -482,6 +482,34 @@ static size_t tls_ask(SSL_CTX *client, const struct test_server *t, const char *
 	return n;
 }
 
+static void test_tls_client_that_leaves_is_survived(void **state)
+{
+	SSL_CTX *ctx = server_ctx(), *client = SSL_CTX_new(TLS_client_method());
+	struct test_server t;
+
+	test_server_start(&t, ctx);
+	test_server_run(&t);
+	for (int i = 0; i < 10; i++) {
+		struct linger hard = { 1, 0 };
+		int fd = test_connect(&t);
+		SSL *ssl = SSL_new(client);
+
+		SSL_set_fd(ssl, fd);
+		assert_int_equal(SSL_connect(ssl), 1);
+		SSL_write(ssl, GET("/big") GET("/late"), (int)strlen(GET("/big") GET("/late")));
+		if (i % 2)
+			setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+		usleep(3000);
+		SSL_free(ssl);
+		close(fd);
+	}
+	tls_ask(client, &t, GET_CLOSE("/x"));
+	assert_int_equal(test_status(&reply), 200);
+	test_server_stop(&t);
+	SSL_CTX_free(ctx);
+	SSL_CTX_free(client);
+}
+
 static void test_tls_serves_small_big_pipelined_and_refuses_plain(void **state)
 {
 	SSL_CTX *ctx = server_ctx(), *client = SSL_CTX_new(TLS_client_method());
@@ -535,6 +563,7 @@ int main(void)
 		cmocka_unit_test(test_connections_per_address_are_limited),
 		cmocka_unit_test(test_drain_answers_what_is_in_flight_and_ends),
 		cmocka_unit_test(test_running_out_of_descriptors_is_survived),
+		cmocka_unit_test(test_tls_client_that_leaves_is_survived),
 		cmocka_unit_test(test_tls_serves_small_big_pipelined_and_refuses_plain),
 	};
 
