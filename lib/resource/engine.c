@@ -1,0 +1,194 @@
+/* Binds ops to compiled plans and sends each call to the file that does it. */
+#include "resource/engine.h"
+
+#include <stdlib.h>
+
+#include "base/codec.h"
+#include "base/log.h"
+#include "resource/internal.h"
+#include "resource/notices.h"
+
+struct engine engine;
+
+static size_t resources_of(const struct op *ops, size_t n, const struct resource **rows)
+{
+	size_t found = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		bool seen = !ops[i].resource;
+
+		for (size_t k = 0; k < found && !seen; k++)
+			seen = rows[k] == ops[i].resource;
+		if (!seen)
+			rows[found++] = ops[i].resource;
+	}
+	return found;
+}
+
+static const struct plan *plan_of(const struct resource *r)
+{
+	for (size_t i = 0; i < engine.n_plans; i++)
+		if (engine.plans[i].r == r)
+			return &engine.plans[i];
+	return NULL;
+}
+
+static bool is_generic(const struct op *op)
+{
+	return op->kind != OP_HANDLER && op->kind != OP_LOOP;
+}
+
+static void bind_one(struct bound *b, const struct op *op)
+{
+	const struct schema_method *m = schema_method_find(engine.schema, str_of(op->rpc));
+
+	b->op = op;
+	b->plan = plan_of(op->resource);
+	b->event = m ? m->event : NULL;
+	if (is_generic(op) && !b->plan)
+		log_die("RESOURCE-OP", "%s is generic and names no resource", op->rpc);
+	if (is_generic(op) && !m)
+		log_die("RESOURCE-OP", "%s is no method of the contracts", op->rpc);
+}
+
+void resource_init(const struct schema *s, struct db *db, const struct op *ops, size_t n, const char *schema_name)
+{
+	const struct resource **rows = xcalloc(n ? n : 1, sizeof(*rows));
+
+	engine.schema = s;
+	engine.db = db;
+	engine.schema_name = schema_name;
+	engine.ops = ops;
+	engine.n_ops = n;
+	engine.n_plans = resources_of(ops, n, rows);
+	engine.plans = plan_compile(s, rows, engine.n_plans);
+	engine.bound = xcalloc(n ? n : 1, sizeof(*engine.bound));
+	for (size_t i = 0; i < n; i++)
+		bind_one(&engine.bound[i], &ops[i]);
+	free(rows);
+	atomic_store(&engine.ready, engine.n_plans == 0);
+	if (engine.n_plans)
+		check_start();
+}
+
+void resource_fini(void)
+{
+	plan_free(engine.plans, engine.n_plans);
+	free(engine.bound);
+	buf_fini(&engine.reply);
+	buf_fini(&engine.text);
+	memset(&engine, 0, sizeof(engine));
+	seq_fini();
+	counts_fini();
+}
+
+bool resource_ready(void)
+{
+	return atomic_load(&engine.ready);
+}
+
+void resource_dispatch(const struct op *op, struct rpc_call *call)
+{
+	const struct bound *b = &engine.bound[op - engine.ops];
+
+	if (!resource_ready()) {
+		rpc_reply_retry(call, STATUS_UNAVAILABLE, NULL, 500);
+		return;
+	}
+	switch (op->kind) {
+	case OP_LIST:
+		list_run(b, call);
+		break;
+	case OP_GET:
+		get_run(b, call);
+		break;
+	case OP_BULK_CREATE:
+		bulk_run(b, call);
+		break;
+	case OP_CREATE:
+	case OP_UPDATE:
+	case OP_DELETE:
+		write_run(b, call);
+		break;
+	default:
+		rpc_reply_error(call, STATUS_NOT_IMPLEMENTED, NULL);
+	}
+}
+
+void resource_listen(const char *url, const char *schema_name)
+{
+	notices_start(url, schema_name);
+}
+
+void resource_unlisten(void)
+{
+	notices_stop();
+}
+
+void resource_changed(struct str tenant, const char *entity, struct str user)
+{
+	counts_changed(tenant, entity, user);
+}
+
+struct resource_stats resource_stats(void)
+{
+	struct counts_stats c = counts_stats();
+	struct notices_stats n = notices_stats();
+
+	return (struct resource_stats){ .counts_run = c.run, .counts_served = c.served, .counts_adjusted = c.adjusted, .counts_entries = c.entries,
+		.seq_leases = seq_leases(), .notices_sent = n.sent, .notices_heard = n.heard };
+}
+
+/* "lead_email_unique" of table lead is about the column email. */
+static const struct col *col_of_constraint(const struct plan *p, const char *constraint, const char *suffix)
+{
+	size_t table = strlen(p->r->table), n = strlen(constraint), tail = strlen(suffix);
+
+	if (n <= table + 1 + tail || strncmp(constraint, p->r->table, table) != 0 || strcmp(constraint + n - tail, suffix) != 0)
+		return NULL;
+	struct str column = { constraint + table + 1, n - table - 1 - tail };
+
+	for (size_t i = 0; i < p->n_cols; i++)
+		if (p->cols[i].column && str_eq(str_of(p->cols[i].column), column))
+			return &p->cols[i];
+	return NULL;
+}
+
+enum status db_error_explain(struct rpc_call *call, const struct plan *p, enum status s, const char *constraint, const char *sqlstate)
+{
+	const struct col *unique = col_of_constraint(p, constraint, "_unique");
+	const struct col *present = col_of_constraint(p, constraint, "_present");
+
+	if (s == STATUS_DUPLICATE && unique)
+		rpc_violate(call, unique->f->name, "unique", "is already in use", NULL);
+	if (s == STATUS_CONFLICT && present) {
+		rpc_violate(call, present->f->name, "required", "is required", NULL);
+		return STATUS_VALIDATION_ERROR;
+	}
+	/* class 22: a value that its column cannot hold */
+	if (s == STATUS_INTERNAL && strncmp(sqlstate, "22", 2) == 0)
+		return STATUS_VALIDATION_ERROR;
+	return s;
+}
+
+void reply_db_error(struct rpc_call *call, const struct plan *p, enum status s, const char *constraint, const char *sqlstate)
+{
+	rpc_reply_error(call, db_error_explain(call, p, s, constraint, sqlstate), NULL);
+}
+
+void violate_missing(struct rpc_call *call, const struct plan *p, struct str numbers)
+{
+	while (numbers.n) {
+		const char *space = memchr(numbers.p, ' ', numbers.n);
+		size_t n = space ? (size_t)(space - numbers.p) : numbers.n;
+		uint64_t number = 0;
+		const struct col *c;
+
+		if (str_to_u64((struct str){ numbers.p, n }, &number) && number <= UINT32_MAX) {
+			c = plan_col(p, (uint32_t)number);
+			rpc_violate(call, c ? c->f->name : "", "exists", "does not exist", NULL);
+		}
+		numbers.p += n + (space != NULL);
+		numbers.n -= n + (space != NULL);
+	}
+}

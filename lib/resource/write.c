@@ -1,0 +1,305 @@
+/* Get, create, update and delete of one entity: one statement each on the event loop. */
+#include "resource/write.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/codec.h"
+#include "base/wire.h"
+#include "events/relay.h"
+
+struct get {
+	const struct bound *b;
+	struct rpc_call *call;
+};
+
+static void reply_bytes(struct rpc_call *call, struct buf *b)
+{
+	rpc_reply_ok(call, buf_view(b));
+	buf_clear(b);
+}
+
+static void get_done(void *arg, const struct db_result *r)
+{
+	struct get *g = arg;
+
+	if (r->status != STATUS_OK) {
+		reply_db_error(g->call, g->b->plan, r->status, r->constraint, r->sqlstate);
+		return;
+	}
+	if (PQntuples(r->res[0]) == 0) {
+		rpc_reply_error(g->call, STATUS_NOT_FOUND, NULL);
+		return;
+	}
+	buf_clear(&engine.reply);
+	entity_put(&engine.reply, g->b->plan, r->res[0], 0, 0);
+	reply_bytes(g->call, &engine.reply);
+}
+
+/* The loop's scratch is the text of every statement that the layer copies at once. */
+static void scratch_start(struct sql *q, struct arena *a)
+{
+	q->b = engine.text;
+	sql_start(q, a);
+}
+
+static void scratch_end(struct sql *q)
+{
+	engine.text = q->b;
+}
+
+/* KeyRequest and WriteRequest have the key as field 1. False: answered. */
+static bool key_or_reply(struct rpc_call *call, struct str wire, struct key *k)
+{
+	bool bad;
+
+	if (key_parse(&call->arena, wire, k, &bad) && (k->id || k->seq))
+		return true;
+	rpc_reply_error(call, bad ? STATUS_NOT_FOUND : STATUS_BAD_REQUEST, NULL);
+	return false;
+}
+
+void get_run(const struct bound *b, struct rpc_call *call)
+{
+	struct wire_reader r = wire_read(call->payload);
+	struct wire_field f;
+	struct str wire = { 0 };
+	struct get *g = ARENA_NEW(&call->arena, struct get);
+	struct sql q = { 0 };
+	struct key key;
+	struct db_stmt stmt;
+
+	while (wire_next(&r, &f))
+		if (f.number == 1 && f.type == WIRE_BYTES)
+			wire = f.bytes;
+	if (r.bad) {
+		rpc_reply_error(call, STATUS_BAD_REQUEST, NULL);
+		return;
+	}
+	if (!key_or_reply(call, wire, &key))
+		return;
+	*g = (struct get){ b, call };
+	scratch_start(&q, &call->arena);
+	sql_get(&q, b->plan, &key);
+	stmt = sql_stmt(&q);
+	db_submit(engine.db, DB_READ, call->who.tenant_id, &stmt, 1, call->deadline_us, get_done, g);
+	scratch_end(&q);
+}
+
+void write_fini(struct write *w)
+{
+	buf_fini(&w->sql.b);
+}
+
+int write_delta(const struct write *w)
+{
+	return w->b->op->kind == OP_CREATE ? 1 : w->b->op->kind == OP_DELETE ? -1 : 0;
+}
+
+enum status write_outcome(struct rpc_call *call, const struct plan *p, const PGresult *res, int row)
+{
+	if (PQgetisnull(res, row, SQL_VERSION))
+		return STATUS_NOT_FOUND;
+	if (PQgetlength(res, row, SQL_MISSING)) {
+		violate_missing(call, p, (struct str){ PQgetvalue(res, row, SQL_MISSING), (size_t)PQgetlength(res, row, SQL_MISSING) });
+		return STATUS_VALIDATION_ERROR;
+	}
+	return PQgetisnull(res, row, SQL_ENTITY) ? STATUS_PRECONDITION_FAILED : STATUS_OK;
+}
+
+enum status write_reply(struct write *w, const PGresult *res, struct buf *out)
+{
+	enum status s = write_outcome(w->call, w->b->plan, res, 0);
+
+	if (s == STATUS_OK && w->b->op->kind != OP_DELETE)
+		entity_put(out, w->b->plan, res, 0, SQL_ENTITY);
+	return s;
+}
+
+static enum counts_outcome counts_outcome_of(enum status s, const struct db_result *r)
+{
+	if (s == STATUS_OK)
+		return COUNTS_COMMITTED;
+	return r->status == STATUS_DEADLINE_EXCEEDED || r->status == STATUS_UNAVAILABLE ? COUNTS_UNSURE : COUNTS_ABORTED;
+}
+
+/* A write that made tags along the way changed their list as well. */
+static void tags_changed(const struct write *w)
+{
+	for (size_t i = 0; i < w->values.n_tags; i++)
+		if (w->values.tags[i].name) {
+			counts_changed(w->call->who.tenant_id, "tag", w->call->who.user_id);
+			return;
+		}
+}
+
+static void write_done(void *arg, const struct db_result *r)
+{
+	struct write *w = arg;
+	enum status s = r->status;
+
+	buf_clear(&engine.reply);
+	if (s == STATUS_OK)
+		s = write_reply(w, r->res[0], &engine.reply);
+	counts_end(w->call->who.tenant_id, w->b->plan->entity, w->call->who.user_id, write_delta(w), counts_outcome_of(s, r));
+	if (s == STATUS_OK) {
+		tags_changed(w);
+		relay_wake();
+		reply_bytes(w->call, &engine.reply);
+	} else if (r->status != STATUS_OK) {
+		reply_db_error(w->call, w->b->plan, s, r->constraint, r->sqlstate);
+	} else {
+		rpc_reply_error(w->call, s, NULL);
+	}
+}
+
+static void write_submit(struct write *w)
+{
+	struct db_stmt stmt = sql_stmt(&w->sql);
+
+	counts_begin(w->call->who.tenant_id, w->b->plan->entity);
+	db_submit(engine.db, DB_WRITE, w->call->who.tenant_id, &stmt, 1, w->call->deadline_us, write_done, w);
+	write_fini(w);
+}
+
+static void create_numbered(void *arg, enum status s, int64_t seq)
+{
+	struct write *w = arg;
+
+	if (s != STATUS_OK) {
+		write_fini(w);
+		rpc_reply_error(w->call, s, NULL);
+		return;
+	}
+	snprintf(w->seq, sizeof(w->seq), "%" PRId64, seq);
+	w->sql.params[w->seq_at] = w->seq;
+	write_submit(w);
+}
+
+struct write_request {
+	struct str key, entity;
+	const char *version;
+	uint32_t mask[64];
+	size_t n_mask;
+};
+
+static bool mask_add(struct write_request *q, uint64_t number)
+{
+	if (q->n_mask == sizeof(q->mask) / sizeof(q->mask[0]) || number > UINT32_MAX)
+		return false;
+	q->mask[q->n_mask++] = (uint32_t)number;
+	return true;
+}
+
+/* A packed list: a run of varints of at most five bytes each. */
+static bool mask_packed(struct write_request *q, struct str bytes)
+{
+	uint64_t v = 0;
+	unsigned shift = 0;
+
+	for (size_t i = 0; i < bytes.n; i++) {
+		uint8_t c = (uint8_t)bytes.p[i];
+
+		v |= (uint64_t)(c & 0x7F) << shift;
+		shift += 7;
+		if (c & 0x80 && shift < 35)
+			continue;
+		if (c & 0x80 || !mask_add(q, v))
+			return false;
+		v = 0;
+		shift = 0;
+	}
+	return shift == 0;
+}
+
+static bool write_request_read(struct rpc_call *call, bool delete, struct write_request *q)
+{
+	struct wire_reader r = wire_read(call->payload);
+	struct wire_field f;
+	uint32_t version_field = delete ? 2 : 4;
+	bool good = true;
+
+	*q = (struct write_request){ 0 };
+	while (wire_next(&r, &f)) {
+		if (f.number == 1 && f.type == WIRE_BYTES)
+			q->key = f.bytes;
+		else if (f.number == version_field && f.type == WIRE_VARINT)
+			q->version = f.value ? arena_printf(&call->arena, "%" PRId64, (int64_t)f.value) : NULL;
+		else if (f.number == 2 && f.type == WIRE_BYTES)
+			q->entity = f.bytes;
+		else if (f.number == 3 && f.type == WIRE_VARINT)
+			good = good && mask_add(q, f.value);
+		else if (f.number == 3 && f.type == WIRE_BYTES)
+			good = good && mask_packed(q, f.bytes);
+	}
+	return good && !r.bad;
+}
+
+/* False: answered. */
+static bool write_parse(struct write *w, const struct write_request *q)
+{
+	enum op_kind kind = w->b->op->kind;
+	enum status s;
+
+	if (kind != OP_CREATE && !key_or_reply(w->call, q->key, &w->key))
+		return false;
+	w->version = q->version;
+	if (kind == OP_DELETE)
+		return true;
+	s = values_parse(w->call, w->b->plan, q->entity, q->mask, q->n_mask, kind == OP_CREATE, &w->values);
+	if (s != STATUS_OK)
+		rpc_reply_error(w->call, s, NULL);
+	return s == STATUS_OK;
+}
+
+static void write_build(struct write *w)
+{
+	const struct bound *b = w->b;
+
+	sql_start(&w->sql, &w->call->arena);
+	actor_fill(&w->actor, w->call);
+	uuid7(w->id);
+	if (b->op->kind == OP_CREATE)
+		sql_create(&w->sql, b->plan, &w->actor, w->id, &w->values, b->event, &w->seq_at);
+	else if (b->op->kind == OP_UPDATE)
+		sql_update(&w->sql, b->plan, &w->actor, &w->key, w->version, &w->values, b->event);
+	else
+		sql_delete(&w->sql, b->plan, &w->actor, &w->key, w->version, b->event);
+}
+
+static void write_send(struct write *w)
+{
+	if (w->sql.over || !w->actor.tenant) {
+		write_fini(w);
+		rpc_reply_error(w->call, w->sql.over ? STATUS_BAD_REQUEST : STATUS_PERMISSION_DENIED, NULL);
+		return;
+	}
+	if (w->call->idempotency_key.n) {
+		if (db_work(engine.db, write_on_worker, w))
+			return;
+		write_fini(w);
+		rpc_reply_retry(w->call, STATUS_UNAVAILABLE, NULL, 500);
+		return;
+	}
+	if (w->b->op->kind == OP_CREATE)
+		seq_take(w->call, w->b->plan->entity, create_numbered, w);
+	else
+		write_submit(w);
+}
+
+void write_run(const struct bound *b, struct rpc_call *call)
+{
+	struct write *w = ARENA_NEW(&call->arena, struct write);
+	struct write_request q;
+
+	w->b = b;
+	w->call = call;
+	if (!write_request_read(call, b->op->kind == OP_DELETE, &q)) {
+		rpc_reply_error(call, STATUS_BAD_REQUEST, NULL);
+		return;
+	}
+	if (!write_parse(w, &q))
+		return;
+	write_build(w);
+	write_send(w);
+}

@@ -1,0 +1,50 @@
+/* What the customers service does: a row per RPC; logic is in convert.c, territories.c and stats.c. */
+#include "svc-customers/ops.h"
+
+const struct resource tag_resource = {
+	.message = "crm.v1.Tag", .table = "tag", .filter = "name color", .sort = "name created_us seq", .default_sort = "name", .name_sql = "name",
+};
+
+const struct resource territory_resource = {
+	.message = "crm.v1.Territory", .table = "territory", .filter = "name is_active created_us updated_us",
+	.sort = "name is_active created_us updated_us seq", .default_sort = "-created_us", .searchable = true, .name_sql = "name",
+	.defaults = "is_active=true",
+};
+
+const struct resource account_resource = {
+	.message = "crm.v1.Account", .table = "account",
+	.filter = "name contact_name email phone industry size status account_type tags owner territory created_by rating created_us updated_us last_contact_us total_value total_orders",
+	.sort = "name contact_name email industry size status account_type rating total_orders total_value created_us updated_us last_contact_us seq",
+	.default_sort = "-created_us", .searchable = true, .name_sql = "coalesce(name, contact_name)", .one_of = "name contact_name",
+	.defaults = "status=active",
+};
+
+const struct resource contact_resource = {
+	.message = "crm.v1.Contact", .table = "contact",
+	.filter = "display given family email phone company title account tags status owner created_by created_us updated_us last_contact_us",
+	.sort = "display given family email company title status created_us updated_us last_contact_us seq",
+	.default_sort = "-created_us", .person = true, .searchable = true, .name_sql = "display", .one_of = "display given family",
+	.defaults = "status=active",
+};
+
+const struct resource lead_resource = {
+	.message = "crm.v1.Lead", .table = "lead",
+	.filter = "display given family email phone company title source status value owner territory created_by created_us updated_us converted_us converted_account",
+	.sort = "display given family email company title source status value created_us updated_us converted_us seq",
+	.default_sort = "-created_us", .person = true, .searchable = true, .name_sql = "display", .one_of = "display given family",
+	.lower = "source status", .defaults = "status=new",
+};
+
+const struct op customers_ops[] = {
+	OPS_RESOURCE("Accounts", &account_resource),
+	{ .rpc = "Accounts.Stats", .kind = OP_HANDLER, .handler = account_stats },
+	OPS_RESOURCE("Contacts", &contact_resource),
+	OPS_RESOURCE("Leads", &lead_resource),
+	{ .rpc = "Leads.BulkCreate", .kind = OP_BULK_CREATE, .resource = &lead_resource },
+	{ .rpc = "Leads.Convert", .kind = OP_HANDLER, .handler = lead_convert },
+	{ .rpc = "Tags.List", .kind = OP_LIST, .resource = &tag_resource },
+	{ .rpc = "Tags.Create", .kind = OP_CREATE, .resource = &tag_resource },
+	OPS_RESOURCE("Territories", &territory_resource),
+	{ .rpc = "Territories.AssignAccounts", .kind = OP_HANDLER, .handler = territory_assign },
+};
+const size_t customers_n_ops = sizeof(customers_ops) / sizeof(customers_ops[0]);
