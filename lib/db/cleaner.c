@@ -103,7 +103,7 @@ static void clean(struct cleaner *c)
 	PGconn *conn;
 	long n = -1;
 
-	db_connect_params(&p, c->url, 30000, "crm-cleaner");
+	db_connect_params(&p, c->url, 30000, false, "crm-cleaner");
 	conn = PQconnectdbParams(p.keys, p.values, 1);
 	if (PQstatus(conn) == CONNECTION_OK)
 		n = pass(conn, c);

@@ -454,7 +454,7 @@ bool db_check(const struct db *d, struct str sql, char *why, size_t why_size)
 	PGconn *c;
 	bool good;
 
-	db_connect_params(&p, d->url, d->config.statement_timeout_ms, "crm-check");
+	db_connect_params(&p, d->url, d->config.statement_timeout_ms, true, "crm-check");
 	c = PQconnectdbParams(p.keys, p.values, 1);
 	r = PQprepare(c, "", text, 0, NULL);
 	good = PQresultStatus(r) == PGRES_COMMAND_OK;

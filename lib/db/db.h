@@ -67,7 +67,7 @@ bool db_check(const struct db *d, struct str sql, char *why, size_t why_size);
 /*
  * Loop thread only. tenant may be empty (RLS shows nothing). Statements and params are copied. deadline_us: wall clock, 0: none.
  * done is called exactly once, never from inside this function; it may submit again.
- * DEADLINE_EXCEEDED and UNAVAILABLE of a write: it may have been done. DB_READ must not write: an error of another read in its
+ * DEADLINE_EXCEEDED and UNAVAILABLE of a write: it may have been done. DB_READ cannot write (25006): an error of another read in its
  * group would undo it after it has been answered.
  */
 void db_submit(struct db *d, enum db_kind kind, struct str tenant, const struct db_stmt *stmts, int n, int64_t deadline_us, db_done done, void *arg);

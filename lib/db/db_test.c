@@ -214,6 +214,17 @@ static void test_a_statement_that_does_not_parse_is_tried_again_as_new(void **st
 	db_free(d);
 }
 
+/* A neighbour's error would undo it after it has been answered. */
+static void test_a_read_cannot_write(void **state)
+{
+	struct db *d = open_db(1, 1, 0, 5000);
+	struct answer a = ask(d, DB_READ, TENANT_A, "UPDATE thing SET name = 'r' WHERE id = $1 RETURNING id", "1");
+
+	assert_int_equal(a.status, STATUS_INTERNAL);
+	assert_string_equal(a.sqlstate, "25006");
+	db_free(d);
+}
+
 static void test_a_write_is_all_or_nothing(void **state)
 {
 	struct db *d = open_db(1, 1, 0, 5000);
@@ -544,6 +555,7 @@ int main(void)
 		cmocka_unit_test(test_tenants_stay_apart_under_mixed_load),
 		cmocka_unit_test(test_an_error_in_a_group_fails_its_own_read_only),
 		cmocka_unit_test(test_a_statement_that_does_not_parse_is_tried_again_as_new),
+		cmocka_unit_test(test_a_read_cannot_write),
 		cmocka_unit_test(test_a_write_is_all_or_nothing),
 		cmocka_unit_test(test_an_error_at_commit_is_reported),
 		cmocka_unit_test(test_a_failing_write_does_not_touch_its_neighbours),

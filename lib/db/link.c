@@ -162,7 +162,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	struct link *l = arg;
 	struct db_connect_params p;
 
-	db_connect_params(&p, l->db->url, l->db->config.statement_timeout_ms, l->kind == DB_READ ? "crm-read" : "crm-write");
+	db_connect_params(&p, l->db->url, l->db->config.statement_timeout_ms, l->kind == DB_READ, l->kind == DB_READ ? "crm-read" : "crm-write");
 	l->c = PQconnectStartParams(p.keys, p.values, 1);
 	if (!l->c)
 		abort();

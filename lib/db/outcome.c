@@ -71,15 +71,16 @@ static void read_options(const char *url, char *into, size_t size)
 	PQconninfoFree(all);
 }
 
-void db_connect_params(struct db_connect_params *p, const char *url, int statement_timeout_ms, const char *application)
+void db_connect_params(struct db_connect_params *p, const char *url, int statement_timeout_ms, bool read_only, const char *application)
 {
 	char extra[200] = "";
 	int n = 0;
 
 	read_options(url, extra, sizeof(extra));
 	snprintf(p->options, sizeof(p->options),
-	    "-c statement_timeout=%d -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 -c jit=off -c TimeZone=UTC -c DateStyle=ISO%s",
-	    statement_timeout_ms, extra);
+	    "-c statement_timeout=%d -c lock_timeout=2000 -c idle_in_transaction_session_timeout=10000 -c jit=off -c TimeZone=UTC -c DateStyle=ISO"
+	    " -c default_transaction_read_only=%s%s",
+	    statement_timeout_ms, read_only ? "on" : "off", extra);
 #define PUT(k, v) (p->keys[n] = (k), p->values[n++] = (v))
 	PUT("dbname", url);
 	PUT("options", p->options);

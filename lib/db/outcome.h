@@ -17,14 +17,11 @@ void db_outcome_read(const PGresult *r, char sqlstate[6], char constraint[64]);
 /* Logs what is no client's doing; never values. */
 void db_outcome_log(const char *sqlstate, struct str sql);
 
-/*
- * Connection parameters: url, with our application name, time-outs and keep-alives. Fills keys and values (16 each at least),
- * NULL-terminated; options is a buffer the values point to.
- */
+/* Connection parameters: url (kept, not copied), with our application name, time-outs and keep-alives. */
 struct db_connect_params {
 	const char *keys[16], *values[16];
 	char options[512];
 };
-void db_connect_params(struct db_connect_params *p, const char *url, int statement_timeout_ms, const char *application);
+void db_connect_params(struct db_connect_params *p, const char *url, int statement_timeout_ms, bool read_only, const char *application);
 
 #endif

@@ -128,7 +128,8 @@ static void job_failed(struct link *l, struct job *j, struct statement *st, cons
 	if (j->sqlstate[0])
 		return;
 	db_outcome_read(r, j->sqlstate, j->constraint);
-	db_outcome_log(j->sqlstate, st ? st->sql : STR("commit"));
+	if (j->retried || !db_outcome_may_retry(j->sqlstate))
+		db_outcome_log(j->sqlstate, st ? st->sql : STR("commit"));
 	if (st && db_outcome_is_stale(j->sqlstate))
 		statements_drop(&l->statements, st);
 }

@@ -69,7 +69,7 @@ static bool connect_again(struct db_conn *c)
 	if (c->tried_us)
 		count(&c->w->reconnects);
 	disconnect(c);
-	db_connect_params(&p, c->w->url, c->w->statement_timeout_ms, "crm-handler");
+	db_connect_params(&p, c->w->url, c->w->statement_timeout_ms, false, "crm-handler");
 	c->c = PQconnectdbParams(p.keys, p.values, 1);
 	c->tried_us = clock_mono_us();
 	PQsetNoticeProcessor(c->c, ignore_notice, NULL);
