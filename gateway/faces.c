@@ -31,12 +31,14 @@ void face_measure(struct face *face)
 static void add_face(struct faces *f, const struct dialect *d)
 {
 	struct face *face = &f->rows[f->n++];
-	const struct route *const *routes;
-	size_t n = dialect_routes(d, &routes);
-	const char **templates = arena_alloc(&f->arena, (n + 1) * sizeof(*templates));
+	const char **templates;
+	size_t n = 0;
 
+	while (dialect_route(d, n))
+		n++;
+	templates = arena_alloc(&f->arena, (n + 1) * sizeof(*templates));
 	for (size_t i = 0; i < n; i++)
-		templates[i] = routes[i]->template;
+		templates[i] = dialect_route(d, i)->template;
 	*face = (struct face){ .dialect = d, .templates = templates, .n_templates = n };
 	face_measure(face);
 	if (strcmp(d->name, "native") == 0)

@@ -59,8 +59,8 @@ const struct schema *dialects_schema(const struct dialects *ds);
 const struct dialect *dialects_find(const struct dialects *ds, struct str name);
 const struct dialect *dialects_by_host(const struct dialects *ds, struct str host);
 size_t dialects_all(const struct dialects *ds, const struct dialect *const **rows);
-/* The routes of a dialect in the order of its file; for lists and for choosing whose error shape a stray path gets. */
-size_t dialect_routes(const struct dialect *d, const struct route *const **rows);
+/* The i-th route in the order of the dialect's file; NULL behind the last. */
+const struct route *dialect_route(const struct dialect *d, size_t i);
 /* Two dialects that share an origin must not claim the same METHOD path. False: *why names both. */
 bool dialects_may_share(const struct dialect *const *group, size_t n, const char **why);
 
