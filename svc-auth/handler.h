@@ -11,7 +11,7 @@
 #include "proto/auth.pb-c.h"
 #include "resource/resource.h"
 
-/* The payload as this message, in the arena. NULL: replied BAD_REQUEST. */
+/* The payload as this message, checked by its contract, in the arena. NULL: replied BAD_REQUEST or VALIDATION_ERROR. */
 void *handler_request(struct rpc_call *call, const ProtobufCMessageDescriptor *type);
 /* Any bytes as this message; NULL when malformed. */
 void *handler_unpack(struct rpc_call *call, const ProtobufCMessageDescriptor *type, struct str bytes);
