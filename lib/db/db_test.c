@@ -1,5 +1,6 @@
 /* Rows and handlers against a real PostgreSQL: isolation, groups, deadlines, restarts, the statement cache. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -395,6 +396,26 @@ static void test_without_postgres_answers_unavailable_and_recovers(void **state)
 	db_free(d);
 }
 
+/* A stopped backend is what a dead network looks like: nothing arrives, nothing breaks. */
+static void test_a_silent_connection_is_given_up(void **state)
+{
+	struct db *d = open_db(1, 1, 0, 300);
+	struct answer pid = ask(d, DB_READ, TENANT_A, "SELECT pg_backend_pid()::bigint", NULL), a = { 0 };
+	int left = 1;
+
+	a.left = &left;
+	assert_int_equal(kill((pid_t)pid.number, SIGSTOP), 0);
+	submit(d, DB_READ, TENANT_A, "SELECT count(*) FROM thing WHERE id <= $1", "100", 20000, &a);
+	turn_for(2000);
+	assert_int_equal(a.calls, 0);
+	wait_left(&left, 8000);
+	assert_int_equal(kill((pid_t)pid.number, SIGCONT), 0);
+	assert_int_equal(a.status, STATUS_OK);
+	assert_int_equal(a.number, 100);
+	assert_int_not_equal(ask(d, DB_READ, TENANT_A, "SELECT pg_backend_pid()::bigint", NULL).number, pid.number);
+	db_free(d);
+}
+
 /* -- handlers */
 
 struct handler_run {
@@ -565,6 +586,7 @@ int main(void)
 		cmocka_unit_test(test_the_queue_is_bounded),
 		cmocka_unit_test(test_a_restart_of_postgres_is_survived),
 		cmocka_unit_test(test_without_postgres_answers_unavailable_and_recovers),
+		cmocka_unit_test(test_a_silent_connection_is_given_up),
 		cmocka_unit_test(test_a_handler_sees_its_tenant_and_remembers_failures),
 		cmocka_unit_test(test_a_handler_survives_a_restart),
 		cmocka_unit_test(test_the_worker_queue_is_bounded),
