@@ -50,11 +50,9 @@ static bool is_stopping(struct cleaner *c)
 static long run_batch(PGconn *conn, const char *sql)
 {
 	PGresult *r = PQexec(conn, sql);
-	long n = -1;
+	int64_t n = -1;
 
-	if (PQresultStatus(r) == PGRES_COMMAND_OK)
-		n = atol(PQcmdTuples(r));
-	else
+	if (PQresultStatus(r) != PGRES_COMMAND_OK || !str_to_i64(str_of(PQcmdTuples(r)), &n))
 		log_warn("DB-CLEAN", "%.*s", (int)strcspn(PQerrorMessage(conn), "\n"), PQerrorMessage(conn));
 	PQclear(r);
 	return n;
