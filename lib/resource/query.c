@@ -342,7 +342,7 @@ static void where_tags(struct sql *q, const struct plan *p, const struct filter 
 	put_array(q, seqs, n_seqs, "bigint");
 	buf_z(&q->b, ") OR g.name_key = ANY(ARRAY(SELECT lower(x) FROM unnest(");
 	put_array(q, f->values, f->n_values, "text");
-	buf_z(&q->b, ") x)))))");
+	buf_z(&q->b, ") x))))))");
 }
 
 static void where_null(struct sql *q, const struct filter *f)
