@@ -7,11 +7,14 @@
 #include <cmocka.h>
 
 #include <netinet/tcp.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <sys/resource.h>
 
 #include "http/conn.h"
 #include "http/testing.h"
+#include "http/tls.h"
 
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
 #define GET_CLOSE(path) "GET " path " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -438,9 +441,23 @@ static void test_running_out_of_descriptors_is_survived(void **state)
 
 /* ---- TLS ---- */
 
+static void pem_write(char path[], X509 *cert, EVP_PKEY *key)
+{
+	FILE *f = fdopen(mkstemp(path), "w");
+
+	assert_non_null(f);
+	if (cert)
+		PEM_write_X509(f, cert);
+	else
+		PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL);
+	fclose(f);
+}
+
 static SSL_CTX *server_ctx(void)
 {
-	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+	char cert_file[] = "/tmp/http_test_cert_XXXXXX", key_file[] = "/tmp/http_test_key_XXXXXX";
+	SSL_CTX *ctx;
+	const char *why;
 	EVP_PKEY *key = EVP_EC_gen("P-256");
 	X509 *cert = X509_new();
 
@@ -452,9 +469,15 @@ static SSL_CTX *server_ctx(void)
 	X509_set_issuer_name(cert, X509_get_subject_name(cert));
 	X509_set_pubkey(cert, key);
 	X509_sign(cert, key, EVP_sha256());
-	SSL_CTX_use_certificate(ctx, cert);
-	SSL_CTX_use_PrivateKey(ctx, key);
-	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	pem_write(cert_file, cert, NULL);
+	pem_write(key_file, NULL, key);
+	ctx = http_tls_new(cert_file, key_file, &why);
+	assert_non_null(ctx);
+	assert_null(http_tls_new(key_file, cert_file, &why));
+	unlink(cert_file);
+	unlink(key_file);
+	assert_null(http_tls_new(cert_file, key_file, &why));
+	assert_true(strlen(why) > 0);
 	X509_free(cert);
 	EVP_PKEY_free(key);
 	return ctx;
@@ -480,6 +503,29 @@ static size_t tls_ask(SSL_CTX *client, const struct test_server *t, const char *
 	SSL_free(ssl);
 	close(fd);
 	return n;
+}
+
+static bool tls_connects(SSL_CTX *client, const struct test_server *t, int version, const char *alpn)
+{
+	int fd = test_connect(t), ok;
+	SSL *ssl = SSL_new(client);
+
+	SSL_set_fd(ssl, fd);
+	SSL_set_max_proto_version(ssl, version);
+	SSL_set_security_level(ssl, 0);
+	SSL_set_alpn_protos(ssl, (const unsigned char *)alpn, (unsigned)strlen(alpn));
+	ok = SSL_connect(ssl) == 1;
+	SSL_free(ssl);
+	close(fd);
+	return ok;
+}
+
+static void tls_versions_and_protocols(SSL_CTX *client, const struct test_server *t)
+{
+	assert_true(tls_connects(client, t, TLS1_3_VERSION, "\x02h2\x08http/1.1"));
+	assert_true(tls_connects(client, t, TLS1_2_VERSION, "\x08http/1.1"));
+	assert_false(tls_connects(client, t, TLS1_3_VERSION, "\x02h2"));
+	assert_false(tls_connects(client, t, TLS1_1_VERSION, "\x08http/1.1"));
 }
 
 static void test_tls_client_that_leaves_is_survived(void **state)
@@ -525,6 +571,7 @@ static void test_tls_serves_small_big_pipelined_and_refuses_plain(void **state)
 	assert_true(tls_ask(client, &t, GET_CLOSE("/stream")) > 200000);
 	tls_ask(client, &t, "GET /x HTTP/1.1\r\n\r\n");
 	assert_int_equal(test_status(&reply), 400);
+	tls_versions_and_protocols(client, &t);
 	fd = test_connect(&t);
 	assert_true(ask(fd, GET("/x"), 1000));
 	assert_false(replied("HTTP"));
