@@ -3,6 +3,7 @@
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/wire.h"
 #include "events/consumer.h"
 #include "events/pgconn.h"
@@ -25,6 +26,8 @@ static enum status handle(void *arg, PGconn *conn, const struct event *const *ev
 
 void audit_start(const struct service_settings *s, struct event_base *base, struct db *db)
 {
+	if (!*s->bus_url)
+		log_die("SERVICE-SETTINGS", "BUS_URL must be given: the audit log is made from the bus");
 	database_url = xstrdup(s->database_url);
 	consumer = consumer_start(&(struct consumer_config){
 		.name = "audit",
