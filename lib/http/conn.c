@@ -591,7 +591,8 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	}
 	if (c->state != CONN_LINGER)
 		HTTP_STAT(c->server, timeouts, 1);
-	if (c->state == CONN_HEAD || c->state == CONN_BODY)
+	/* a lone empty line is what some clients send behind a body: no request has begun that an answer could belong to */
+	if ((c->state == CONN_HEAD && c->in.n > 2) || c->state == CONN_BODY)
 		conn_refuse(c, STATUS_REQUEST_TIMEOUT, status_text(STATUS_REQUEST_TIMEOUT));
 	else
 		http_conn_close(c);

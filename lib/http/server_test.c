@@ -261,6 +261,15 @@ static void test_idle_connection_is_closed_without_a_word(void **state)
 	close(fd);
 }
 
+static void test_empty_line_behind_a_request_is_no_request(void **state)
+{
+	int fd = test_connect(&server);
+
+	assert_true(ask(fd, GET("/x") "\r\n", 1500));
+	assert_int_equal(count("HTTP/1.1"), 1);
+	close(fd);
+}
+
 static void test_request_that_ends_early_is_dropped(void **state)
 {
 	int before = __atomic_load_n(&server.handled, __ATOMIC_SEQ_CST), fd = test_connect(&server);
@@ -601,6 +610,7 @@ int main(void)
 		cmocka_unit_test(test_slow_head_is_408_however_it_drips),
 		cmocka_unit_test(test_slow_body_is_408),
 		cmocka_unit_test(test_idle_connection_is_closed_without_a_word),
+		cmocka_unit_test(test_empty_line_behind_a_request_is_no_request),
 		cmocka_unit_test(test_request_that_ends_early_is_dropped),
 		cmocka_unit_test(test_half_closed_client_still_gets_its_replies),
 		cmocka_unit_test(test_client_that_leaves_is_survived),

@@ -1,7 +1,7 @@
 /*
  * Requests that an HTTP/1.1 server must refuse, and legal ones it must not. One row each: name, bytes, the status of the
  * first reply, how many requests reach the application. After a refusal the connection must be closed; a request for
- * /smuggled must never reach the application. Used by lib/http/vectors_test.c and, over a socket, by the end-to-end tests.
+ * /smuggled must never reach the application. Included by lib/http/vectors_test.c, which sends them over a socket.
  *
  * VECTOR(name, status, handled, bytes)
  */
