@@ -337,6 +337,12 @@ static void tags_are_made_by_name_once_and_found_by_any_key(void **state)
 	assert_status(u, STATUS_OK);
 	assert_int_equal(field_count(buf_view(&u->reply), ACCOUNT_TAGS), 1);
 	call_free(u);
+	put_text(&e, ACCOUNT_NAME, "Tagged by number");
+	put_tag(&e, vip, NULL);
+	u = call_run(create_new("Accounts.Create", TENANT_A, USER_1, &e));
+	assert_status(u, STATUS_OK);
+	assert_int_equal(field_count(buf_view(&u->reply), ACCOUNT_TAGS), 1);
+	call_free(u);
 	put_tag(&e, 777, NULL);
 	put_tag(&e, 0, "must not be made");
 	u = update("Accounts.Update", field_bytes(buf_view(&t->reply), 1, 0), &e, mask, 1, 0);
