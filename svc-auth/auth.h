@@ -7,6 +7,7 @@
 /* Loop thread; they hand themselves on to the hashing pool and the workers. */
 void auth_register(struct rpc_call *call);
 void auth_login(struct rpc_call *call);
+void auth_health(struct rpc_call *call);
 void auth_jwks(struct rpc_call *call);
 void auth_changes(struct rpc_call *call);
 

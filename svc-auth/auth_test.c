@@ -42,6 +42,8 @@ static void test_register_opens_a_session_of_the_new_tenants_admin(void **state)
 	assert_string_equal(s->user->family, "King Lovelace");
 	assert_string_equal(s->user->role, "admin");
 	assert_int_equal(s->user->seq, 1);
+	assert_string_equal(s->user->tenant->id, s->tenant->id);
+	assert_string_equal(s->user->tenant->name, "example.com");
 	assert_string_equal(s->tenant->name, "example.com");
 	assert_int_equal(s->tenant->seq, 1);
 	assert_true(rpc_may(&who, CRM__V1__PERMISSION__TENANTS_DELETE));
@@ -300,6 +302,28 @@ static void test_permissions_are_those_of_the_envelope(void **state)
 	assert_string_equal(l->permission[2], "manage_tags");
 }
 
+static void test_every_method_has_one_op(void **state)
+{
+	const struct schema_method *rows;
+	size_t n = schema_methods(contracts, &rows), mine = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(rows[i].service, "auth") != 0)
+			continue;
+		assert_non_null(op_find(rows[i].name));
+		mine++;
+	}
+	assert_int_equal(mine, auth_n_ops);
+}
+
+static void test_health_answers(void **state)
+{
+	Crm__V1__HealthReply *r = reply_of(invoke("Auth.Health", NULL, &nothing), &crm__v1__health_reply__descriptor);
+
+	assert_string_equal(r->status, "healthy");
+	assert_true(r->time_us > 0);
+}
+
 static void test_jwks_has_the_signing_key(void **state)
 {
 	Crm__V1__JwksReply *r = reply_of(invoke("Auth.Jwks", NULL, &nothing), &crm__v1__jwks_reply__descriptor);
@@ -335,6 +359,8 @@ int main(void)
 		cmocka_unit_test_setup(test_changes_of_slow_transactions_are_not_lost, fresh),
 		cmocka_unit_test_setup(test_profile_has_permissions_and_tenants_and_names_stay_together, fresh),
 		cmocka_unit_test_setup(test_permissions_are_those_of_the_envelope, fresh), cmocka_unit_test_setup(test_jwks_has_the_signing_key, fresh),
+		cmocka_unit_test_setup(test_every_method_has_one_op, fresh),
+		cmocka_unit_test_setup(test_health_answers, fresh),
 		cmocka_unit_test_setup(test_no_secret_reaches_the_outbox, fresh),
 	};
 

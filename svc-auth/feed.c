@@ -1,8 +1,9 @@
-/* What gateways poll: published keys (from memory) and changes (one indexed statement on the event loop). */
+/* What gateways poll: published keys and health (from memory), changes (one indexed statement on the event loop). */
 #include "auth.h"
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "handler.h"
 #include "keys.h"
 #include "service/service.h"
@@ -15,6 +16,21 @@ void auth_jwks(struct rpc_call *call)
 	Crm__V1__JwksReply out = CRM__V1__JWKS_REPLY__INIT;
 
 	out.jwks = keys_jwks(&call->arena);
+	handler_reply(call, &out);
+}
+
+void auth_health(struct rpc_call *call)
+{
+	Crm__V1__HealthReply out = CRM__V1__HEALTH_REPLY__INIT;
+
+	if (!db_healthy(service_db())) {
+		rpc_reply_error(call, STATUS_UNAVAILABLE, NULL);
+		return;
+	}
+	out.status = "healthy";
+	out.version = CRM_VERSION;
+	out.has_time_us = 1;
+	out.time_us = clock_us();
 	handler_reply(call, &out);
 }
 

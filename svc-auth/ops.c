@@ -9,6 +9,7 @@ const struct op auth_ops[] = {
 	{ .rpc = "Auth.Profile", .kind = OP_HANDLER, .handler = auth_profile },
 	{ .rpc = "Auth.UpdateProfile", .kind = OP_HANDLER, .handler = auth_profile_update },
 	{ .rpc = "Auth.Permissions", .kind = OP_HANDLER, .handler = auth_permissions },
+	{ .rpc = "Auth.Health", .kind = OP_LOOP, .on_loop = auth_health },
 	{ .rpc = "Auth.Jwks", .kind = OP_LOOP, .on_loop = auth_jwks },
 	{ .rpc = "Auth.Changes", .kind = OP_LOOP, .on_loop = auth_changes },
 	{ .rpc = "Auth.ResolvePrincipal", .kind = OP_HANDLER, .handler = auth_principal_resolve },

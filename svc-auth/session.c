@@ -13,12 +13,7 @@
 #define REFRESH_DEFAULT_S (7 * DAY_S)
 #define REMEMBER_S (30 * DAY_S)
 #define SESSION_MAX "90 days"
-#define MEMBERSHIPS_MAX 1000
-
-static char *dup_or_null(struct rpc_call *call, const PGresult *res, int row, int col)
-{
-	return col_text(call, res, row, col);
-}
+#define MEMBERSHIPS_MAX "1000"
 
 static Crm__V1__Tenant *tenant_of_row(struct rpc_call *call, const PGresult *res, int i)
 {
@@ -31,15 +26,15 @@ static Crm__V1__Tenant *tenant_of_row(struct rpc_call *call, const PGresult *res
 	t->version = (uint64_t)col_i64(res, i, 2);
 	t->created_us = col_i64(res, i, 3);
 	t->updated_us = col_i64(res, i, 4);
-	t->name = dup_or_null(call, res, i, 5);
-	t->domain = dup_or_null(call, res, i, 6);
+	t->name = col_text(call, res, i, 5);
+	t->domain = col_text(call, res, i, 6);
 	t->has_settings = !col_is_null(res, i, 7);
 	if (t->has_settings)
 		t->settings = (ProtobufCBinaryData){ (size_t)PQgetlength(res, i, 7), (uint8_t *)col_text(call, res, i, 7) };
-	t->size = dup_or_null(call, res, i, 8);
-	t->industry = dup_or_null(call, res, i, 9);
-	t->status = dup_or_null(call, res, i, 10);
-	t->role = dup_or_null(call, res, i, 12);
+	t->size = col_text(call, res, i, 8);
+	t->industry = col_text(call, res, i, 9);
+	t->status = col_text(call, res, i, 10);
+	t->role = col_text(call, res, i, 12);
 	return t;
 }
 
@@ -51,7 +46,7 @@ static void member_of_row(struct rpc_call *call, const PGresult *res, int i, con
 	m->tenant_seq = m->tenant->seq;
 	m->user_seq = col_i64(res, i, 11);
 	m->role = m->tenant->role;
-	m->perms = roles_member(m->role, dup_or_null(call, res, i, 13), dup_or_null(call, res, i, 14), dup_or_null(call, res, i, 15));
+	m->perms = roles_member(m->role, col_text(call, res, i, 13), col_text(call, res, i, 14), col_text(call, res, i, 15));
 	m->deleted = strcmp(m->tenant->status, "deleted") == 0;
 	m->active = strcmp(m->tenant->status, "active") == 0 && strcmp(PQgetvalue(res, i, 16), "active") == 0;
 }
@@ -62,7 +57,7 @@ enum status member_all(struct rpc_call *call, struct db_conn *db, const char *us
 	enum status s = db_exec(db, &res,
 				"SELECT tenant_id, tenant_seq, tenant_version, " SQL_US("tenant_created_at") ", " SQL_US("tenant_updated_at")
 				", name, domain, settings, size, industry, tenant_status, user_seq, role, role_permissions, granted, denied, status"
-				" FROM memberships_of($1::uuid) ORDER BY last_login_at DESC NULLS LAST, joined_at, tenant_seq LIMIT 1000",
+				" FROM memberships_of($1::uuid) ORDER BY last_login_at DESC NULLS LAST, joined_at, tenant_seq LIMIT " MEMBERSHIPS_MAX,
 				1, &user_id);
 
 	*n = 0;
@@ -111,6 +106,18 @@ enum status member_in(struct rpc_call *call, struct db_conn *db, const char *use
 	return member_find(call, db, user_id, &key, out);
 }
 
+static Crm__V1__Ref *tenant_ref(struct rpc_call *call, const PGresult *res, int row, int col)
+{
+	Crm__V1__Ref *r = arena_alloc(&call->arena, sizeof(*r));
+
+	crm__v1__ref__init(r);
+	r->id = col_text(call, res, row, col);
+	r->has_seq = 1;
+	r->seq = col_i64(res, row, col + 1);
+	r->name = col_text(call, res, row, col + 2);
+	return r;
+}
+
 Crm__V1__User *user_of_row(struct rpc_call *call, const PGresult *res, int i)
 {
 	Crm__V1__User *u = arena_alloc(&call->arena, sizeof(*u));
@@ -134,6 +141,7 @@ Crm__V1__User *user_of_row(struct rpc_call *call, const PGresult *res, int i)
 		u->preferences = (ProtobufCBinaryData){ (size_t)PQgetlength(res, i, 12), (uint8_t *)col_text(call, res, i, 12) };
 	u->has_last_login_us = !col_is_null(res, i, 13);
 	u->last_login_us = col_i64(res, i, 13);
+	u->tenant = tenant_ref(call, res, i, 14);
 	return u;
 }
 

@@ -31,7 +31,7 @@ enum status user_read(struct rpc_call *call, struct db_conn *db, const char *use
 /* One row of user_view (USER_COLUMNS) as a User. */
 #define USER_COLUMNS                                                                                                             \
 	"id, seq, version, " SQL_US("created_at") ", " SQL_US("updated_at") ", email, display, given, family, role, avatar, status, " \
-	"preferences, " SQL_US("last_login_at")
+	"preferences, " SQL_US("last_login_at") ", tenant_id, tenant_seq, tenant_name"
 Crm__V1__User *user_of_row(struct rpc_call *call, const PGresult *res, int row);
 
 struct policy {

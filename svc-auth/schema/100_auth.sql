@@ -159,8 +159,9 @@ GRANT USAGE ON SEQUENCE tenant_seq TO {{schema}}_app;
 -- A member of the current tenant as the contract's User. Row-level security of membership is the wall.
 CREATE VIEW user_view WITH (security_invoker = true) AS
 SELECT m.tenant_id, p.id, m.seq, p.version + m.version - 1 AS version, m.created_at, greatest(m.updated_at, p.updated_at) AS updated_at,
-       p.email, p.display, p.given, p.family, p.avatar, p.preferences, m.role, m.status, m.last_login_at
-FROM membership m JOIN person p ON p.id = m.user_id;
+       p.email, p.display, p.given, p.family, p.avatar, p.preferences, m.role, m.status, m.last_login_at,
+       t.seq AS tenant_seq, t.name AS tenant_name
+FROM membership m JOIN person p ON p.id = m.user_id JOIN tenant t ON t.id = m.tenant_id;
 GRANT SELECT ON user_view TO {{schema}}_app;
 
 -- Everything below runs as the role that bypasses row-level security; each function answers for one exact key.
