@@ -6,6 +6,7 @@
 
 #include "base/codec.h"
 #include "base/wire.h"
+#include "resource/resource.h"
 
 struct entity_key entity_key_read(struct rpc_call *call, struct str wire)
 {
@@ -43,6 +44,26 @@ enum status entity_find(struct db_conn *db, const char *table, const struct enti
 		s = STATUS_NOT_FOUND;
 	if (s == STATUS_OK && !uuid_parse(str_of(PQgetvalue(res, 0, 0)), id))
 		s = STATUS_INTERNAL;
+	PQclear(res);
+	return s;
+}
+
+static const char *cell(const PGresult *res, int row, int col)
+{
+	return PQgetisnull(res, row, col) ? NULL : PQgetvalue(res, row, col);
+}
+
+enum status entity_events(struct db_conn *db, struct rpc_call *call, const char *type, const char *entity, enum status s, PGresult *res)
+{
+	for (int i = 0; s == STATUS_OK && i < PQntuples(res); i++) {
+		int64_t seq = 0;
+		uint64_t version = 0;
+
+		if (!str_to_i64(str_of(PQgetvalue(res, i, 1)), &seq) || !str_to_u64(str_of(PQgetvalue(res, i, 2)), &version))
+			s = STATUS_INTERNAL;
+		else
+			s = resource_event(db, call, type, entity, PQgetvalue(res, i, 0), seq, version, cell(res, i, 3), cell(res, i, 4));
+	}
 	PQclear(res);
 	return s;
 }
