@@ -11,6 +11,7 @@
 enum {
 	TICK_MS = 10,
 	PROBE_EVERY_MS = 500,
+	PROBE_EJECTED_MS = 100,          /* one that comes back is noticed soon */
 	PROBE_TIMEOUT_MS = 450,
 	NO_PROGRESS_US = 1000 * 1000,
 	TIMEOUTS_IN_A_ROW = 3,
@@ -277,6 +278,17 @@ void rpc_instance_health(struct rpc_instance *in, bool answered, enum status s)
 		instance_eject(in, "it says that it is not able to serve", false);
 }
 
+static void probe_arm(struct rpc_client *c)
+{
+	struct timeval tv = { 0, PROBE_EVERY_MS * 1000 };
+
+	for (size_t i = 0; i < c->n_instances; i++)
+		if (!c->instances[i]->healthy)
+			tv.tv_usec = PROBE_EJECTED_MS * 1000;
+	c->probe_hurry = tv.tv_usec == PROBE_EJECTED_MS * 1000;
+	event_add(c->probe_ev, &tv);
+}
+
 static void probe_cb(evutil_socket_t fd, short what, void *arg)
 {
 	struct rpc_client *c = arg;
@@ -287,8 +299,11 @@ static void probe_cb(evutil_socket_t fd, short what, void *arg)
 		c->tick_us = now;
 		check_progress(c, now);
 	}
+	c->probe_turn = (c->probe_turn + 1) % (PROBE_EVERY_MS / PROBE_EJECTED_MS);
 	for (size_t i = 0; i < c->n_instances; i++)
-		rpc_instance_probe(c->instances[i], PROBE_TIMEOUT_MS);
+		if (!c->instances[i]->healthy || c->probe_turn == 0 || !c->probe_hurry)
+			rpc_instance_probe(c->instances[i], PROBE_TIMEOUT_MS);
+	probe_arm(c);
 }
 
 /* -- the client */
@@ -315,7 +330,6 @@ void rpc_client_flush_soon(struct rpc_client *c)
 struct rpc_client *rpc_client_new(struct event_base *base, const uint8_t key[32])
 {
 	struct rpc_client *c = xcalloc(1, sizeof(*c));
-	struct timeval probe = { 0, PROBE_EVERY_MS * 1000 };
 
 	c->mac = rpc_mac_new(key);
 	random_bytes(&c->origin.client, sizeof(c->origin.client));
@@ -325,10 +339,10 @@ struct rpc_client *rpc_client_new(struct event_base *base, const uint8_t key[32]
 	TAILQ_INIT(&c->refused);
 	c->flush_ev = event_new(base, -1, 0, flush_cb, c);
 	c->tick_ev = event_new(base, -1, 0, tick_cb, c);
-	c->probe_ev = event_new(base, -1, EV_PERSIST, probe_cb, c);
+	c->probe_ev = event_new(base, -1, 0, probe_cb, c);
 	if (!c->flush_ev || !c->tick_ev || !c->probe_ev)
 		log_die("RPC-CLIENT", "no memory for events");
-	event_add(c->probe_ev, &probe);
+	probe_arm(c);
 	handoff_init(&c->completed, base, rpc_client_completed_cb, c);
 	return c;
 }

@@ -4,7 +4,8 @@
  * One rpc_client per thread. A service has one or more instances (one connection each); a call goes to the healthy
  * instance with the fewest calls in flight. Lanes (read, write, slow) are kept apart because a batch answers when its
  * slowest call is done; at most 4 messages are in flight per lane and instance. No resend. An instance is ejected
- * after 3 timeouts in a row or 1 s without progress while calls wait, and probed every 500 ms (Health.Check).
+ * after 3 timeouts in a row or 1 s without progress while calls wait, and probed (Health.Check) every
+ * 100 ms until it answers; a healthy one every 500 ms.
  *
  * Ownership: payload is copied at rpc_client_call; the reply's slices are valid during the callback only.
  * Threading: everything on the client's own thread.

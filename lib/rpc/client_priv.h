@@ -83,6 +83,8 @@ struct rpc_client {
 	struct rpc_instance *instances[RPC_MAX_INSTANCES];
 	size_t n_instances;
 	struct rpc_pending_list wheel[RPC_WHEEL], refused;
+	unsigned probe_turn;
+	bool probe_hurry; /* some instance is ejected: probes come faster, the healthy ones' no more often */
 	int64_t tick_us, turned;
 	size_t waiting, bytes; /* calls that are not answered, and their encoded size */
 	struct rpc_pending *spares;

@@ -9,7 +9,7 @@
 #include "rpc/client_priv.h"
 
 /* A message outlives the last deadline in it a little, so that the calls' own timer speaks first. */
-enum { MESSAGE_GRACE_MS = 30, RECONNECT_MIN_MS = 50, RECONNECT_MAX_MS = 1000 };
+enum { MESSAGE_GRACE_MS = 30, RECONNECT_MIN_MS = 50, RECONNECT_MAX_MS = 200 };
 
 /* -- NNG's side */
 
