@@ -24,7 +24,9 @@ struct wire_reader {
 
 static inline struct wire_reader wire_read(struct str s)
 {
-	return (struct wire_reader){ (const uint8_t *)s.p, (const uint8_t *)s.p + s.n, false };
+	const uint8_t *p = (const uint8_t *)(s.p ? s.p : "");
+
+	return (struct wire_reader){ p, p + s.n, false };
 }
 
 /* Next field into *f; false at the end or when malformed (then r->bad). */
