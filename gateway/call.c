@@ -59,33 +59,34 @@ static void refs_begin(struct request *r)
 
 static enum step_result refuse_body(struct request *r, enum status s)
 {
-	struct decoded *d = r->decoded;
+	struct decoded *d = &r->w->decoded;
 
+	buf_fini(&d->payload);
 	return reply_refusal(r, s, d->text && s == STATUS_BAD_REQUEST ? str_of(d->text) : (struct str){ 0 }, (struct str){ 0 }, d->violations, d->n_violations);
 }
 
+/* The payload is left in the worker's decoded; step_call takes it in the same turn. */
 enum step_result step_decode(struct request *r)
 {
+	struct decoded *d = &r->w->decoded;
 	struct decode_input in;
 	enum status s;
 
 	if (r->refs.failed)
 		return reply_error(r, STATUS_UNAVAILABLE, NULL); /* whether what the body refers to exists cannot be told */
 	refs_begin(r);
-	if (!r->decoded)
-		r->decoded = ARENA_NEW(&r->x->arena, struct decoded);
 	in = decode_input(r);
-	s = route_decode(&in, r->decoded);
+	s = route_decode(&in, d);
 	if (r->refs.n_open) {
-		buf_fini(&r->decoded->payload);
-		memset(r->decoded, 0, sizeof(*r->decoded));
+		buf_fini(&d->payload);
 		if (ask_refs(r, on_inbound_refs))
 			return STEP_WAIT;
 		return reply_error(r, STATUS_UNAVAILABLE, NULL);
 	}
 	if (s != STATUS_OK)
 		return refuse_body(r, s);
-	r->unknown_fields = r->decoded->unknown_fields;
+	r->page = d->page;
+	r->unknown_fields = d->unknown_fields;
 	return STEP_NEXT;
 }
 
@@ -103,9 +104,9 @@ static struct str location(struct request *r, struct str id)
 static void describe(struct request *r, const struct encoded *info)
 {
 	if (info->version) {
-		const char *dialect = r->sel.face->dialect->name;
-
-		r->etag = str_of(arena_printf(&r->x->arena, "\"%s-%llu\"", dialect, (unsigned long long)info->version));
+		buf_clear(&r->w->head);
+		conditions_etag(&r->w->head, r->sel.face->dialect->name, info->version);
+		r->etag = arena_str(&r->x->arena, buf_view(&r->w->head));
 	}
 	if (r->route->creates && info->id.n)
 		r->location = location(r, info->id);
@@ -195,19 +196,22 @@ enum step_result step_call(struct request *r)
 {
 	const struct schema_method *rpc = r->route->rpc;
 	struct rpc_request q = request_call(r);
+	struct buf *payload = &r->w->decoded.payload;
 
 	q.service = rpc_client_find(r->w->rpc, str_of(rpc->service));
-	if (q.service < 0)
+	if (q.service < 0) {
+		buf_fini(payload);
 		return reply_error(r, STATUS_UNAVAILABLE, NULL);
+	}
 	q.lane = (enum rpc_lane)rpc->lane;
 	q.rpc = str_of(rpc->name);
 	q.idempotency_key = r->idempotency_key;
 	if (r->idempotency_key.n)
 		q.idempotency_hash = (struct str){ (const char *)r->idempotency_hash, sizeof(r->idempotency_hash) };
 	q.may_retry = rpc->lane == RPC_READ || r->idempotency_key.n;
-	q.payload = buf_view(&r->decoded->payload);
+	q.payload = buf_view(payload);
 	q.done = on_reply;
 	rpc_client_call(r->w->rpc, &q);
-	buf_fini(&r->decoded->payload); /* it was copied */
+	buf_fini(payload); /* it was copied */
 	return STEP_WAIT;
 }

@@ -56,6 +56,7 @@ struct worker {
 	struct request *key_waiters; /* wait for the control thread to ask for signing keys */
 	struct buf head, body;       /* reply under construction, reused */
 	struct arena scratch;        /* reset before each use */
+	struct decoded decoded;      /* of the request that is between decode and call; large, so not per request */
 	uint64_t span;               /* source of span ids */
 	struct route_series *series; /* metric series by route and status */
 	int wake_fd;                 /* eventfd: the control thread has news */

@@ -14,13 +14,26 @@ struct str request_header(const struct request *r, const char *name)
 	return http_header_get(&r->x->req, name);
 }
 
+/* "http://host:5000" */
+static struct str base_url(struct request *r)
+{
+	struct str scheme = r->origin.scheme, authority = r->origin.authority;
+	size_t n = scheme.n + 3 + authority.n;
+	char *out = arena_alloc(&r->x->arena, n);
+
+	memcpy(out, scheme.p, scheme.n);
+	memcpy(out + scheme.n, "://", 3);
+	memcpy(out + scheme.n + 3, authority.p, authority.n);
+	return (struct str){ out, n };
+}
+
 struct encode_input reply_encode_input(struct request *r)
 {
 	return (struct encode_input){
 		.match = &r->sel.match,
 		.who = r->caller,
-		.page = r->decoded ? r->decoded->page : (struct page){ 0 },
-		.base_url = str_of(arena_printf(&r->x->arena, "%.*s://%.*s", STR_FMT(r->origin.scheme), STR_FMT(r->origin.authority))),
+		.page = r->page,
+		.base_url = base_url(r),
 		.path = r->x->req.path,
 		.query = r->x->req.query,
 		.trace = r->trace_id,
@@ -50,6 +63,17 @@ static void put_number(struct buf *b, const char *name, uint64_t value)
 	buf_z(b, "\r\n");
 }
 
+static void put_policy(struct buf *b, const char *start, const char *policy, const char *first, uint64_t x, uint64_t y, const char *second)
+{
+	buf_z(b, start);
+	buf_z(b, policy);
+	buf_z(b, first);
+	buf_u64(b, x);
+	buf_z(b, second);
+	buf_u64(b, y);
+	buf_z(b, "\r\n");
+}
+
 static void put_rate(struct buf *b, const struct rate_verdict *v, int64_t now_us)
 {
 	int64_t left_s = (v->reset_us - now_us + 999999) / 1000000;
@@ -59,8 +83,8 @@ static void put_rate(struct buf *b, const struct rate_verdict *v, int64_t now_us
 	put_number(b, "X-RateLimit-Limit", v->limit);
 	put_number(b, "X-RateLimit-Remaining", v->remaining);
 	put_number(b, "X-RateLimit-Reset", (uint64_t)((v->reset_us + 999999) / 1000000));
-	buf_printf(b, "RateLimit-Policy: \"%s\";q=%u;w=%u\r\n", v->policy, v->limit, v->window_s);
-	buf_printf(b, "RateLimit: \"%s\";r=%u;t=%lld\r\n", v->policy, v->remaining, (long long)(left_s > 0 ? left_s : 0));
+	put_policy(b, "RateLimit-Policy: \"", v->policy, "\";q=", v->limit, v->window_s, ";w=");
+	put_policy(b, "RateLimit: \"", v->policy, "\";r=", v->remaining, (uint64_t)(left_s > 0 ? left_s : 0), ";t=");
 }
 
 static void put_cors(struct buf *b, const struct request *r)
@@ -109,8 +133,6 @@ static void request_end(struct request *r)
 {
 	if (r->timer_set)
 		evtimer_del(&r->timer);
-	if (r->decoded)
-		buf_fini(&r->decoded->payload);
 	principals_rele(r->resolving.entry);
 	principals_rele(r->token);
 	principals_rele(r->who);

@@ -48,7 +48,7 @@ struct request {
 	uint8_t idempotency_hash[32];
 	char idempotency_scratch[IDEMPOTENCY_KEY_MAX];
 	struct refs refs;
-	struct decoded *decoded;
+	struct page page; /* that the request asked for */
 	struct str reply; /* of the service, kept while names are fetched */
 	bool replayed;
 	/* what the reply says beside its body; empty: nothing */
