@@ -117,4 +117,4 @@ build/fuzz/bin/%: build/fuzz/tests/fuzz/%.o build/fuzz/libfuzz.a
 	@mkdir -p $(@D)
 	@echo "  FUZZ $@"; clang -fsanitize=fuzzer,address,undefined -o $@ $^ $(PKG_LIBS)
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build -type f -name '*.d' 2>/dev/null)
