@@ -33,7 +33,7 @@ bool str_to_i64(struct str s, int64_t *out)
 
 bool str_is_utf8(struct str s)
 {
-	const unsigned char *p = (const unsigned char *)s.p, *end = p + s.n;
+	const unsigned char *p = (const unsigned char *)(s.p ? s.p : ""), *end = p + s.n;
 
 	while (p < end) {
 		unsigned c = *p++;
