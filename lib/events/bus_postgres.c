@@ -165,7 +165,8 @@ struct topic {
 
 struct consumer {
 	char *url, *group;
-	PGconn *conn;     /* holds the group's lock; NULL: not connected or not the group's reader */
+	PGconn *conn;
+	bool mine;        /* conn holds the group's lock: this is its reader */
 	struct topic *topics;
 	size_t n_topics;
 	size_t first;     /* topic that is read first: it goes round, so that a busy one starves no other */
@@ -205,16 +206,17 @@ static void disconnect(struct consumer *c)
 {
 	PQfinish(c->conn);
 	c->conn = NULL;
+	c->mine = false;
 }
 
-static enum status position_load(struct consumer *c, PGconn *conn, struct topic *t)
+static enum status position_load(struct consumer *c, struct topic *t)
 {
 	const char *params[] = { c->group, t->name };
 	PGresult *r = NULL;
-	enum status s = pgconn_exec(conn, NULL, "INSERT INTO group_position (group_name, topic) VALUES ($1, $2) ON CONFLICT DO NOTHING", 2, params);
+	enum status s = pgconn_exec(c->conn, NULL, "INSERT INTO group_position (group_name, topic) VALUES ($1, $2) ON CONFLICT DO NOTHING", 2, params);
 
 	if (s == STATUS_OK)
-		s = pgconn_exec(conn, &r, "SELECT xid, position FROM group_position WHERE group_name = $1 AND topic = $2", 2, params);
+		s = pgconn_exec(c->conn, &r, "SELECT xid, position FROM group_position WHERE group_name = $1 AND topic = $2", 2, params);
 	if (s != STATUS_OK)
 		return s;
 	if (PQntuples(r) != 1 || !str_to_u64(str_of(PQgetvalue(r, 0, 0)), &t->xid) || !str_to_i64(str_of(PQgetvalue(r, 0, 1)), &t->position))
@@ -224,37 +226,35 @@ static enum status position_load(struct consumer *c, PGconn *conn, struct topic 
 }
 
 /* The group's reader is whoever holds its lock on the connection that also moves the position. */
-static enum status group_lock(struct consumer *c, PGconn *conn, bool *mine)
+static enum status group_lock(struct consumer *c)
 {
 	const char *params[] = { c->group };
 	PGresult *r = NULL;
-	enum status s = pgconn_exec(conn, &r, "SELECT pg_try_advisory_lock(hashtext('bus.group'), hashtext($1))", 1, params);
+	enum status s = pgconn_exec(c->conn, &r, "SELECT pg_try_advisory_lock(hashtext('bus.group'), hashtext($1))", 1, params);
 
 	if (s != STATUS_OK)
 		return s;
-	*mine = PQgetvalue(r, 0, 0)[0] == 't';
+	c->mine = PQgetvalue(r, 0, 0)[0] == 't';
 	PQclear(r);
 	return STATUS_OK;
 }
 
-/* OK with c->conn NULL: another process reads for the group. */
-static enum status connect_reader(struct consumer *c)
+/* OK with c->mine false: another process reads for the group. */
+static enum status become_reader(struct consumer *c)
 {
-	PGconn *conn = pgconn_open(c->url, "crm-bus-consumer", STATEMENT_TIMEOUT_MS);
-	bool mine = false;
 	enum status s;
 
-	if (!conn)
+	if (!c->conn)
+		c->conn = pgconn_open(c->url, "crm-bus-consumer", STATEMENT_TIMEOUT_MS);
+	if (!c->conn)
 		return STATUS_UNAVAILABLE;
-	s = group_lock(c, conn, &mine);
-	for (size_t i = 0; s == STATUS_OK && mine && i < c->n_topics; i++)
-		s = position_load(c, conn, &c->topics[i]);
-	if (s == STATUS_OK && mine)
-		s = pgconn_exec(conn, NULL, "LISTEN bus_record", 0, NULL);
-	if (s == STATUS_OK && mine)
-		c->conn = conn;
-	else
-		PQfinish(conn);
+	s = group_lock(c);
+	for (size_t i = 0; s == STATUS_OK && c->mine && i < c->n_topics; i++)
+		s = position_load(c, &c->topics[i]);
+	if (s == STATUS_OK && c->mine)
+		s = pgconn_exec(c->conn, NULL, "LISTEN bus_record", 0, NULL);
+	if (s != STATUS_OK)
+		disconnect(c);
 	return s;
 }
 
@@ -363,7 +363,7 @@ static bool take_notifies(PGconn *conn)
 /* Sleeps until a notification or ms have passed. */
 static void wait_news(struct consumer *c, int ms)
 {
-	struct pollfd p = { .fd = c->conn ? PQsocket(c->conn) : -1, .events = POLLIN };
+	struct pollfd p = { .fd = c->mine ? PQsocket(c->conn) : -1, .events = POLLIN };
 
 	if (poll(&p, 1, ms) <= 0) {
 		c->idle_ms = c->idle_ms * 2 < POLL_MAX_MS ? c->idle_ms * 2 : POLL_MAX_MS;
@@ -379,9 +379,9 @@ static enum status poll_once(struct consumer *c, size_t max)
 {
 	enum status s = STATUS_OK;
 
-	if (!c->conn)
-		s = connect_reader(c);
-	if (s != STATUS_OK || !c->conn)
+	if (!c->mine)
+		s = become_reader(c);
+	if (s != STATUS_OK || !c->mine)
 		return s;
 	s = read_all(c, max);
 	if (s == STATUS_OK)
@@ -407,7 +407,7 @@ static enum status consumer_poll(void *arg, int timeout_ms, size_t max, const st
 		left_ms = (until - clock_mono_us()) / 1000;
 		if (c->n || left_ms <= 0)
 			break;
-		wait_news(c, !c->conn ? (int)left_ms : left_ms < c->idle_ms ? (int)left_ms : c->idle_ms);
+		wait_news(c, !c->mine ? (int)left_ms : left_ms < c->idle_ms ? (int)left_ms : c->idle_ms);
 	}
 	if (c->n)
 		c->idle_ms = POLL_MIN_MS;
@@ -432,7 +432,7 @@ static enum status consumer_commit(void *arg, size_t n)
 	struct consumer *c = arg;
 	enum status s = STATUS_OK;
 
-	if (!c->conn)
+	if (!c->mine)
 		return STATUS_UNAVAILABLE;
 	for (size_t i = 0; s == STATUS_OK && i < n; i++) {
 		/* records of a topic stand together: its last one says it */

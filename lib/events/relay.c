@@ -44,7 +44,8 @@ static struct relay {
 	bool stop;          /* atomic */
 	bool running;       /* atomic */
 	/* the thread's own */
-	PGconn *conn;       /* holds the lock when active */
+	PGconn *conn;
+	bool active;        /* conn holds the lock */
 	struct bus_producer *producer;
 	bool topic_ready;
 	struct position at;
@@ -82,6 +83,7 @@ static void disconnect(void)
 {
 	PQfinish(relay.conn);
 	relay.conn = NULL;
+	relay.active = false;
 }
 
 static enum status exec(PGresult **r, const char *fmt, int n, const char *const *params)
@@ -93,14 +95,14 @@ static enum status exec(PGresult **r, const char *fmt, int n, const char *const 
 	return pgconn_exec(relay.conn, r, sql, n, params);
 }
 
-static enum status lock_try(bool *mine)
+static enum status lock_try(void)
 {
 	PGresult *r = NULL;
 	enum status s = exec(&r, "SELECT pg_try_advisory_lock(hashtext('crm.relay'), hashtext('%1$s'))", 0, NULL);
 
 	if (s != STATUS_OK)
 		return s;
-	*mine = PQgetvalue(r, 0, 0)[0] == 't';
+	relay.active = PQgetvalue(r, 0, 0)[0] == 't';
 	PQclear(r);
 	return STATUS_OK;
 }
@@ -119,22 +121,20 @@ static enum status position_load(void)
 	return s;
 }
 
-/* OK with *active false: another process of the service relays. */
-static enum status connect_and_lock(bool *active)
+/* OK with relay.active false: another process of the service relays. */
+static enum status connect_and_lock(void)
 {
 	enum status s;
 
-	*active = relay.conn != NULL;
-	if (*active)
+	if (relay.active)
 		return STATUS_OK;
-	relay.conn = pgconn_open(relay.database_url, "crm-relay", STATEMENT_TIMEOUT_MS);
+	if (!relay.conn)
+		relay.conn = pgconn_open(relay.database_url, "crm-relay", STATEMENT_TIMEOUT_MS);
 	if (!relay.conn)
 		return STATUS_UNAVAILABLE;
-	s = lock_try(active);
-	if (s == STATUS_OK && *active)
+	s = lock_try();
+	if (s == STATUS_OK && relay.active)
 		s = position_load();
-	if (s != STATUS_OK || !*active)
-		disconnect();
 	return s;
 }
 
@@ -321,18 +321,18 @@ static enum status lag_measure(void)
 	return STATUS_OK;
 }
 
-static enum status round_once(bool *active, int *n)
+static enum status round_once(int *n)
 {
-	enum status s = connect_and_lock(active);
+	enum status s = connect_and_lock();
 
 	*n = 0;
-	if (s == STATUS_OK && *active)
+	if (s == STATUS_OK && relay.active)
 		s = carry(n);
-	if (s == STATUS_OK && *active)
+	if (s == STATUS_OK && relay.active)
 		s = lag_measure();
-	if (s != STATUS_OK && relay.conn)
+	if (s != STATUS_OK)
 		disconnect(); /* gives the lock to whoever gets through */
-	stats_round(*active, s == STATUS_OK, s == STATUS_OK ? (uint64_t)*n : 0);
+	stats_round(relay.active, s == STATUS_OK, s == STATUS_OK ? (uint64_t)*n : 0);
 	return s;
 }
 
@@ -356,7 +356,7 @@ static int grow(int ms, int min, int max)
 	return ms < min ? min : ms > max ? max : ms;
 }
 
-static void pause_after(enum status s, bool active, int n, int *idle_ms, int *failure_ms)
+static void pause_after(enum status s, int n, int *idle_ms, int *failure_ms)
 {
 	if (s != STATUS_OK) {
 		*failure_ms = grow(*failure_ms, FAILURE_MIN_MS, FAILURE_MAX_MS);
@@ -366,7 +366,7 @@ static void pause_after(enum status s, bool active, int n, int *idle_ms, int *fa
 		return;
 	}
 	*failure_ms = 0;
-	if (!active) {
+	if (!relay.active) {
 		poll(NULL, 0, STANDBY_MS);
 		return;
 	}
@@ -382,12 +382,11 @@ static void pause_after(enum status s, bool active, int n, int *idle_ms, int *fa
 static void *run(void *arg)
 {
 	int idle_ms = 0, failure_ms = 0, n;
-	bool active;
 
 	while (!__atomic_load_n(&relay.stop, __ATOMIC_ACQUIRE)) {
-		enum status s = round_once(&active, &n);
+		enum status s = round_once(&n);
 
-		pause_after(s, active, n, &idle_ms, &failure_ms);
+		pause_after(s, n, &idle_ms, &failure_ms);
 	}
 	disconnect();
 	bus_producer_free(relay.producer);
