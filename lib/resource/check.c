@@ -76,7 +76,7 @@ static bool check_filters(struct db_conn *db, const struct plan *p, struct arena
 		struct str where = arena_str(a, buf_view(&q.b));
 
 		buf_clear(&q.b);
-		query_count(&q, p, where);
+		query_count(&q, p, &l, where);
 		good = check(db, p, p->cols[i].f->name, buf_cstr(&q.b));
 	}
 	buf_fini(&q.b);

@@ -89,11 +89,11 @@ struct query {
 
 /* BAD_REQUEST or VALIDATION_ERROR with violations in the call. */
 enum status query_parse(struct rpc_call *call, const struct plan *p, struct str wire, struct query *q) MUST_CHECK;
-/* " WHERE …" of the filters and the search; the same for page and count. */
+/* " WHERE …" of the filters and a short search; the same for page and count, which add a longer search themselves. */
 void query_where(struct sql *q, const struct plan *p, const struct query *l);
 /* where: what query_where made, with its parameters already in q. */
 void query_page(struct sql *q, const struct plan *p, const struct query *l, struct str where);
-void query_count(struct sql *q, const struct plan *p, struct str where);
+void query_count(struct sql *q, const struct plan *p, const struct query *l, struct str where);
 
 /* -- cursors (cursor.c): the sort values of a row, opaque, bound to the sort */
 void cursor_put(struct buf *b, const struct plan *p, const struct query *q, const PGresult *res, int row);

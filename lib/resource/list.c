@@ -129,14 +129,16 @@ static void count_done(struct count_wait *w, enum status s, int64_t n)
 }
 
 /* What tells one total from another: the text of the filters and their values. */
-static struct str count_key(struct arena *a, struct str where, const struct sql *q, bool filtered)
+static struct str count_key(struct arena *a, struct str where, const struct sql *q, const struct query *l)
 {
 	struct buf b = { 0 };
 	struct str key;
 
-	if (!filtered)
+	if (!l->n_filters && !l->search)
 		return (struct str){ 0 };
 	buf_str(&b, where);
+	if (l->search)
+		buf_printf(&b, " %zu %s", strlen(l->search), l->search);
 	for (int i = 0; i < q->n; i++) {
 		buf_c(&b, 0);
 		buf_z(&b, q->params[i]);
@@ -152,10 +154,12 @@ static void count_prepare(struct list *l, const struct sql *where)
 	struct sql q = { 0 };
 
 	sql_start(&q, a);
-	query_count(&q, l->b->plan, (struct str){ where->b.p, where->b.n });
+	memcpy(q.params, where->params, (size_t)where->n * sizeof(q.params[0]));
+	q.n = where->n;
+	query_count(&q, l->b->plan, &l->query, (struct str){ where->b.p, where->b.n });
 	l->count_sql = arena_strdup(a, buf_view(&q.b));
-	l->count_params = arena_dup(a, where->params, (size_t)(where->n + 1) * sizeof(where->params[0]));
-	l->n_count_params = where->n;
+	l->count_params = arena_dup(a, q.params, (size_t)q.n * sizeof(q.params[0]));
+	l->n_count_params = q.n;
 	buf_fini(&q.b);
 }
 
@@ -165,7 +169,7 @@ static void total_start(struct list *l, const struct sql *where)
 	struct str text = { where->b.p, where->b.n };
 	struct counts_key key = { .tenant = l->call->who.tenant_id, .user = l->call->who.user_id, .entity = p->entity, .ttl = p->r->hard };
 
-	key.filter = count_key(&l->call->arena, text, where, l->query.n_filters || l->query.search);
+	key.filter = count_key(&l->call->arena, text, where, &l->query);
 	count_prepare(l, where);
 	l->wait.run = count_run;
 	l->wait.done = count_done;
@@ -195,7 +199,7 @@ static void page_start(struct list *l, const struct sql *where)
 
 static bool fits(const struct sql *where)
 {
-	return !where->over && where->n + LIST_MAX_SORT * 2 + 4 <= DB_MAX_PARAMS;
+	return !where->over && where->n + 2 * (LIST_MAX_SORT + 1) * 2 + 4 <= DB_MAX_PARAMS;
 }
 
 void list_run(const struct bound *b, struct rpc_call *call)

@@ -413,17 +413,37 @@ static const char *like_pattern(struct arena *a, const char *s)
 	return out;
 }
 
-/* Fewer than three characters have no trigram: they match much, so walking the list in its order finds a page soon. */
-static void where_search(struct sql *q, const struct plan *p, const char *search)
+static void search_like(struct sql *q, const char *search)
 {
-	if (code_points(search) < 3) {
-		buf_z(&q->b, "t.search LIKE lower(");
-		sql_value(q, like_pattern(q->arena, search), "text");
-		buf_c(&q->b, ')');
+	buf_z(&q->b, "t.search LIKE lower(");
+	sql_value(q, like_pattern(q->arena, search), "text");
+	buf_c(&q->b, ')');
+}
+
+/* Fewer than three characters have no trigram: they match much, so walking the list in its order finds a page soon. */
+static bool search_has_index(const struct query *l)
+{
+	return l->search && code_points(l->search) >= 3;
+}
+
+/* What the index finds, as long as it is not much. */
+static void search_hits(struct sql *q, const struct plan *p, const struct query *l)
+{
+	buf_printf(&q->b, "WITH hits AS MATERIALIZED (SELECT f.id FROM %s_search(", p->r->table);
+	sql_value(q, l->search, "text");
+	buf_printf(&q->b, ") AS f(id) LIMIT %d), many AS MATERIALIZED (SELECT count(*) > %d AS yes FROM hits) ", RESOURCE_SEARCH_MANY + 1, RESOURCE_SEARCH_MANY);
+}
+
+/* One of two conditions, of which the other is false for every row and not even started. */
+static void search_branch(struct sql *q, const struct query *l, struct str where, bool many)
+{
+	buf_str(&q->b, where);
+	buf_z(&q->b, where.n ? " AND " : " WHERE ");
+	if (many) {
+		buf_z(&q->b, "(SELECT many.yes FROM many) AND ");
+		search_like(q, l->search);
 	} else {
-		buf_printf(&q->b, "t.id IN (SELECT %s_search(", p->r->table);
-		sql_value(q, search, "text");
-		buf_z(&q->b, "))");
+		buf_z(&q->b, "NOT (SELECT many.yes FROM many) AND t.id IN (SELECT hits.id FROM hits)");
 	}
 }
 
@@ -440,9 +460,9 @@ void query_where(struct sql *q, const struct plan *p, const struct query *l)
 		where_one(q, p, &l->filters[i]);
 		sep = " AND ";
 	}
-	if (l->search) {
+	if (l->search && !search_has_index(l)) {
 		buf_z(&q->b, sep);
-		where_search(q, p, l->search);
+		search_like(q, l->search);
 	}
 }
 
@@ -516,22 +536,16 @@ static void order_by(struct sql *q, const struct query *l)
 		buf_printf(&q->b, "%st.%s%s", i ? ", " : " ORDER BY ", key_column(&l->keys[i]), l->keys[i].desc ? " DESC" : "");
 }
 
-/*
- * The limit is part of the text: with a parameter the planner would assume a tenth of the table. References are joined to
- * the page, not to the table.
- */
-void query_page(struct sql *q, const struct plan *p, const struct query *l, struct str where)
+static const char *read_table(const struct plan *p)
 {
-	const char *table = p->r->from ? p->r->from : p->r->table;
-	bool wrap = *p->joins != 0;
+	return p->r->from ? p->r->from : p->r->table;
+}
 
-	if (wrap)
-		buf_printf(&q->b, "SELECT %s FROM (SELECT t.* FROM %s t", p->select, table);
-	else
-		buf_printf(&q->b, "SELECT %s FROM %s t", p->select, table);
-	buf_str(&q->b, where);
+/* What stands behind the conditions of a page. The limit is part of the text: with a parameter the planner would assume a tenth of the table. */
+static void page_tail(struct sql *q, const struct query *l, bool has_where)
+{
 	if (l->after) {
-		buf_z(&q->b, where.n ? " AND " : " WHERE ");
+		buf_z(&q->b, has_where ? " AND " : " WHERE ");
 		if (is_uniform(l))
 			after_uniform(q, l);
 		else
@@ -543,14 +557,52 @@ void query_page(struct sql *q, const struct plan *p, const struct query *l, stru
 		buf_z(&q->b, " OFFSET ");
 		sql_value(q, arena_printf(q->arena, "%" PRIu64, l->offset), "bigint");
 	}
+}
+
+/* A search that finds little looks its ids up and sorts them; one that finds much walks the list and soon has a page. */
+static void page_search(struct sql *q, const struct plan *p, const struct query *l, struct str where)
+{
+	search_hits(q, p, l);
+	buf_printf(&q->b, "SELECT %s FROM (", p->select);
+	for (int many = 0; many < 2; many++) {
+		buf_printf(&q->b, "%s(SELECT t.* FROM %s t", many ? " UNION ALL " : "", read_table(p));
+		search_branch(q, l, where, many);
+		page_tail(q, l, true);
+		buf_c(&q->b, ')');
+	}
+	buf_printf(&q->b, ") t%s", p->joins);
+	order_by(q, l);
+}
+
+/* References are joined to the page, not to the table. */
+void query_page(struct sql *q, const struct plan *p, const struct query *l, struct str where)
+{
+	bool wrap = *p->joins != 0;
+
+	if (search_has_index(l)) {
+		page_search(q, p, l, where);
+		return;
+	}
+	buf_printf(&q->b, wrap ? "SELECT %s FROM (SELECT t.* FROM %s t" : "SELECT %s FROM %s t", p->select, read_table(p));
+	buf_str(&q->b, where);
+	page_tail(q, l, where.n > 0);
 	if (wrap) {
 		buf_printf(&q->b, ") t%s", p->joins);
 		order_by(q, l);
 	}
 }
 
-void query_count(struct sql *q, const struct plan *p, struct str where)
+void query_count(struct sql *q, const struct plan *p, const struct query *l, struct str where)
 {
-	buf_printf(&q->b, "SELECT count(*) FROM %s t", p->r->from ? p->r->from : p->r->table);
-	buf_str(&q->b, where);
+	if (!search_has_index(l)) {
+		buf_printf(&q->b, "SELECT count(*) FROM %s t", read_table(p));
+		buf_str(&q->b, where);
+		return;
+	}
+	search_hits(q, p, l);
+	for (int many = 0; many < 2; many++) {
+		buf_printf(&q->b, "%s(SELECT count(*) FROM %s t", many ? " + " : "SELECT ", read_table(p));
+		search_branch(q, l, where, many);
+		buf_c(&q->b, ')');
+	}
 }

@@ -15,6 +15,8 @@
 #include "rpc/rpc.h"
 #include "schema/schema.h"
 
+#define RESOURCE_SEARCH_MANY 2000 /* hits; a <table>_search may stop behind them: the list is walked then */
+
 struct resource {
 	const char *message;      /* "crm.v1.Lead" */
 	const char *table;        /* "lead"; also the word of the entity */

@@ -183,7 +183,7 @@ BEGIN
 			DECLARE tenant uuid := NULLIF(current_setting('app.tenant_id', true), '')::uuid;
 			BEGIN
 				RETURN QUERY SELECT s.id FROM %2$I s WHERE s.tenant_id = tenant AND s.deleted_at IS NULL
-					AND s.search LIKE '%%' || lower(replace(replace(replace(q, '\', '\\'), '%%', '\%%'), '_', '\_')) || '%%';
+					AND s.search LIKE '%%' || lower(replace(replace(replace(q, '\', '\\'), '%%', '\%%'), '_', '\_')) || '%%' LIMIT 2001; -- RESOURCE_SEARCH_MANY + 1
 			END $b$ $f$, t || '_search', t);
 		EXECUTE format('REVOKE ALL ON FUNCTION %I(text) FROM PUBLIC', t || '_search');
 		EXECUTE format('GRANT EXECUTE ON FUNCTION %I(text) TO {{schema}}_app', t || '_search');
