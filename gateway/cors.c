@@ -41,19 +41,21 @@ static struct str preflight_headers(struct request *r)
 	    STR_FMT(wanted), (unsigned)r->sel.face->dialect->cors_max_age_s));
 }
 
-enum step_result step_cors(struct request *r)
+void cors_allow(struct request *r)
 {
 	struct str origin = request_header(r, "Origin");
-	bool any, allowed;
+	bool any;
 
-	if (!origin.n)
-		return STEP_NEXT;
-	allowed = origin_allowed(r->sel.face->dialect, origin, &any);
-	if (allowed)
+	if (origin.n && origin_allowed(r->sel.face->dialect, origin, &any))
 		r->cors_origin = any ? STR("*") : origin;
-	if (!str_eq(r->x->req.method, STR("OPTIONS")) || !request_header(r, "Access-Control-Request-Method").n)
+}
+
+enum step_result step_cors(struct request *r)
+{
+	cors_allow(r);
+	if (!str_eq(r->x->req.method, STR("OPTIONS")) || !request_header(r, "Access-Control-Request-Method").n || !request_header(r, "Origin").n)
 		return STEP_NEXT;
-	if (allowed)
+	if (r->cors_origin.n)
 		r->extra = preflight_headers(r);
 	return reply_send(r, 204, NULL, (struct str){ 0 });
 }

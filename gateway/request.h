@@ -78,6 +78,9 @@ enum step_result step_conditions(struct request *r);   /* steps.c */
 enum step_result step_decode(struct request *r);       /* call.c */
 enum step_result step_call(struct request *r);         /* call.c */
 
+/* cors.c: decides whether the answer may be read by the page that asks. */
+void cors_allow(struct request *r);
+
 /* limit.c: one token of the anonymous policy for a credential that is no good. True: refused (and answered). */
 bool limit_bad_credential(struct request *r);
 

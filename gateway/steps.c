@@ -48,16 +48,10 @@ void request_run(struct request *r)
 
 void request_reject(struct request *r, enum status why, const char *text)
 {
-	struct str origin;
-
 	if (step_identify(r) != STEP_NEXT || step_select(r) != STEP_NEXT)
 		return;
-	origin = request_header(r, "Origin");
-	r->route = NULL;
-	for (size_t i = 0; origin.n && i < r->sel.face->dialect->n_origins; i++) {
-		if (strcmp(r->sel.face->dialect->origins[i], "*") == 0)
-			r->cors_origin = STR("*");
-	}
+	cors_allow(r);
+	r->route = NULL; /* the head may be cut off: what it seems to mean is no route */
 	reply_error(r, why, text);
 }
 
