@@ -81,7 +81,8 @@ static void match_group(const struct faces *f, const struct group *g, const stru
 			continue;
 		if (s == STATUS_OK || out->outcome == STATUS_NOT_FOUND) {
 			out->outcome = s;
-			out->face = g->members[i];
+			if (s != STATUS_BAD_REQUEST) /* a wrong escape says nothing of whose path it is */
+				out->face = g->members[i];
 		}
 		if (s == STATUS_OK)
 			return;

@@ -392,6 +392,11 @@ static bool head_feed(struct http_conn *c, struct str *in)
 	case HTTP_SCAN_MORE:
 		return false;
 	case HTTP_SCAN_BAD:
+		c->x = http_server_take(c->server);
+		head_clear(&c->x->head);
+		n = in->n < HTTP_LINE_MAX + 4 ? in->n : HTTP_LINE_MAX + 4;
+		http_head_request_line((struct str){ arena_dup(&c->x->x.arena, in->p, n), n }, &c->x->head);
+		request_fill(c);
 		conn_refuse(c, why, text);
 		return true;
 	case HTTP_SCAN_DONE:

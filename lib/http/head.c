@@ -67,6 +67,8 @@ static enum http_scan_result scan_limits(const struct http_scan *s, size_t end, 
 
 enum http_scan_result http_head_scan(struct http_scan *s, struct str in, size_t *n, enum status *why, const char **text)
 {
+	if (s->lines == 0 && in.n > s->line && in.p[s->line] != '\r' && !(classes[(unsigned char)in.p[s->line]] & CHAR_TOKEN))
+		return scan_bad(STATUS_BAD_REQUEST, in.p[s->line] == 0x16 ? "This port speaks plain HTTP, not TLS" : "This is not HTTP", why, text);
 	while (s->at < in.n) {
 		const char *lf = memchr(in.p + s->at, '\n', in.n - s->at);
 		size_t end = lf ? (size_t)(lf - in.p) : in.n;
@@ -259,6 +261,20 @@ static enum status request_line(struct str line, struct http_head *h, struct str
 	}
 	*text = target_parse(h, cut(line, method_n + 1, target_end), authority);
 	return *text ? STATUS_BAD_REQUEST : STATUS_OK;
+}
+
+void http_head_request_line(struct str in, struct http_head *h)
+{
+	struct str authority = { 0 };
+	const char *lf, *text;
+
+	if (str_starts(in, STR("\r\n")))
+		in = cut(in, 2, in.n);
+	lf = in.n ? memchr(in.p, '\n', in.n) : NULL;
+	if (!lf || lf == in.p || lf[-1] != '\r')
+		return;
+	if (request_line(cut(in, 0, (size_t)(lf - in.p) - 1), h, &authority, &text) != STATUS_OK)
+		h->method = h->target = h->path = h->query = (struct str){ 0 };
 }
 
 static const char *host_check(struct http_head *h, struct str authority)

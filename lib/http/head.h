@@ -44,6 +44,12 @@ struct http_head {
  */
 enum status http_head_parse(struct str in, struct http_head *h, const char **text) MUST_CHECK;
 
+/*
+ * For a head that is refused before its end is known: fills method and target when the request line is complete and well
+ * formed, so that the refusal can be written as the client expects it. The slices point into in.
+ */
+void http_head_request_line(struct str in, struct http_head *h);
+
 /* RFC 9110 token. False when empty. */
 bool http_is_token(struct str s);
 /* No control characters but HTAB; bytes from 0x80 are allowed. */

@@ -358,10 +358,12 @@ static void parts_from_display(struct parse *ps, const char *display)
 	const char *given = display + strspn(display, " ");
 	const char *space = strchr(given, ' ');
 	const char *rest = space ? space + strspn(space, " ") : "";
-	size_t n = space ? (size_t)(space - given) : strlen(given);
+	size_t n = space ? (size_t)(space - given) : strlen(given), rest_n = strlen(rest);
 
+	while (rest_n > 0 && rest[rest_n - 1] == ' ')
+		rest_n--;
 	set_add(ps->v, ps->p->given, SET_TEXT)->text = n ? arena_strdup(a, (struct str){ given, n }) : NULL;
-	set_add(ps->v, ps->p->family, SET_TEXT)->text = *rest ? arena_strdup(a, str_of(rest)) : NULL;
+	set_add(ps->v, ps->p->family, SET_TEXT)->text = rest_n ? arena_strdup(a, (struct str){ rest, rest_n }) : NULL;
 }
 
 /* The first word of a name may be longer than given may be: cut at a character, the name itself stays whole in display. */

@@ -387,7 +387,7 @@ static bool check_message(const struct check *c, const struct schema_message *m,
 	}
 	if (r.bad)
 		return false;
-	if (c->create)
+	if (c->create && !(depth > 0 && m->entity)) /* an entity inside another is a reference: its key is enough */
 		check_required(c, m, seen, prefix);
 	return true;
 }

@@ -48,7 +48,7 @@ def test_explorer_is_served_locally(stack):
     assert page.status_code == 200 and "text/html" in page.headers["Content-Type"]
     assert "https://" not in page.text.replace("https://petstore", "https://"), "nothing is loaded from elsewhere"
     for face in FACES:
-        assert f"/openapi/{face}.json" in page.text or f"/openapi/{face}.json" in requests.get(AT_5000 + "/docs/swagger-initializer.js", timeout=10).text
+        assert f"/openapi/{face}.json" in page.text or f"/openapi/{face}.json" in requests.get(AT_5000 + "/docs/start.js", timeout=10).text
     bundle = requests.get(AT_5000 + "/docs/swagger-ui-bundle.js", timeout=10)
     assert bundle.status_code == 200 and "javascript" in bundle.headers["Content-Type"] and len(bundle.content) > 500000
 

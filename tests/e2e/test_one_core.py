@@ -28,10 +28,11 @@ def test_a_lead_made_in_any_face_reads_in_every_face(fresh):
 def test_either_key_of_an_entity_is_accepted(fresh):
     customer = fresh.elevate.post("/customers", json={"name": "Jane Doe", "company": "Tech Solutions Inc"}).json()
     account = fresh.system.get("/crm/accounts/").json()["results"][0]
-    for key in (customer["id"], account["id"], f"company_{account['id']}"):
+    for key in (customer["id"], account["id"], f"account_{account['id']}"):
         assert fresh.backend.get(f"/customers/{key}").json()["data"]["id"] == customer["id"]
         assert fresh.system.get(f"/crm/accounts/{key}/").json()["id"] == account["id"]
         assert fresh.saas.get(f"/companies/{key}").json()["id"] == f"company_{account['id']}"
+    assert fresh.saas.get(f"/companies/company_{account['id']}").json()["id"] == f"company_{account['id']}"
 
 
 def test_a_customer_is_an_account_is_a_company(fresh):
