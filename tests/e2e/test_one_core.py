@@ -169,10 +169,17 @@ def test_customer_statistics(fresh):
 
 
 def test_bulk_gives_each_item_its_result(fresh):
-    r = fresh.saas.post("/leads/bulk", json={"leads": [{"firstName": "A", "lastName": "Good"}, {"firstName": "B", "lastName": "Bad", "email": "nope"}, {"lastName": "Only"}]})
+    r = fresh.saas.post("/leads/bulk", json={"leads": [{"firstName": "A", "lastName": "Good"}, {"firstName": "B", "lastName": "Bad", "email": "nope"}, {"firstName": "C", "lastName": "Good"}]})
     assert r.status_code == 200, r.text
     body = r.json()
-    assert body["created"] + body["failed"] == 3 and body["failed"] >= 1
-    bad = next(x for x in body["results"] if x["index"] == 1)
+    assert (body["created"], body["failed"]) == (2, 1) and [x["index"] for x in body["results"]] == [0, 1, 2]
+    bad = body["results"][1]
     assert bad["lead"] is None and bad["error"]["details"][0]["field"] == "email", bad
-    assert fresh.saas.get("/leads").json()["totalCount"] == body["created"]
+    assert body["results"][2]["lead"]["id"].startswith("lead_") and body["results"][2]["error"] is None
+    assert fresh.saas.get("/leads").json()["totalCount"] == 2
+
+
+def test_bulk_without_what_every_lead_needs_is_refused_whole(fresh):
+    r = fresh.saas.post("/leads/bulk", json={"leads": [{"firstName": "A", "lastName": "Good"}, {"lastName": "Only"}]})
+    assert r.status_code == 422 and r.json()["error"]["details"][0]["field"] == "leads.1.firstName", r.text
+    assert fresh.saas.get("/leads").json()["totalCount"] == 0
