@@ -513,8 +513,8 @@ static bool resource_declare(struct compile *c, const Crm__Dialect__Resource *r,
 	c->where = r->name ? arena_printf(c->a, "resource `%s`", r->name) : "resource";
 	if (!r->name || !r->message)
 		return compile_fail(c, "needs a name and a message");
-	if (plan_resource_find(c->d, r->name))
-		return compile_fail(c, "is there twice");
+	if (plan_resource_find(c->d, r->name) || strcmp(r->name, "Error") == 0)
+		return compile_fail(c, "this name is taken");
 	res->name = r->name;
 	res->message = schema_message_find(c->schema, str_of(r->message));
 	res->members = arena_zalloc(c->a, (r->n_f + 1) * sizeof(*res->members));

@@ -49,6 +49,30 @@ static void values_keep_their_text(void **state)
 	prints("\"\\u00e9\\ud83d\\ude00\\n\\/\\\"\"", "\"\xc3\xa9\xf0\x9f\x98\x80\\n/\\\"\"");
 }
 
+static void strings_are_escaped_at_every_place(void **state)
+{
+	static const char specials[] = "\"\\\n\x01\x1f\t";
+
+	for (size_t at = 0; at < 20; at++) {
+		for (size_t k = 0; k < sizeof(specials) - 1; k++) {
+			struct arena a = { 0 };
+			struct json_error err;
+			struct json *v;
+			struct buf b = { 0 };
+			char text[20];
+
+			memset(text, k % 2 ? '\xe9' - 0x80 : ' ', sizeof(text));
+			text[at] = specials[k];
+			buf_json_str(&b, (struct str){ text, sizeof(text) });
+			v = json_parse(&a, buf_view(&b), &err);
+			assert_non_null(v);
+			assert_true(str_eq(v->text, (struct str){ text, sizeof(text) }));
+			buf_fini(&b);
+			arena_fini(&a);
+		}
+	}
+}
+
 static void malformed_text_is_refused_with_its_place(void **state)
 {
 	refuses("", 0, "the text ends too early");
@@ -150,6 +174,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(values_keep_their_text),
+		cmocka_unit_test(strings_are_escaped_at_every_place),
 		cmocka_unit_test(malformed_text_is_refused_with_its_place),
 		cmocka_unit_test(traps_of_text_are_refused),
 		cmocka_unit_test(limits_hold),
