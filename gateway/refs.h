@@ -14,7 +14,7 @@
 
 #define REFS_CACHE_MAX 20000
 #define REFS_TTL_US 5000000
-#define REFS_WISHES_MAX 512
+#define REFS_WISHES_MAX 2048
 #define REFS_TIMEOUT_MS 1000
 
 struct ref_cache;
