@@ -38,6 +38,14 @@ static bool is_generic(const struct op *op)
 	return op->kind != OP_HANDLER && op->kind != OP_LOOP;
 }
 
+/* A list of texts has no form in the rows of a bulk statement. */
+static void bulk_check(const struct op *op, const struct plan *p)
+{
+	for (size_t i = 0; op->kind == OP_BULK_CREATE && i < p->n_cols; i++)
+		if (p->cols[i].writable && p->cols[i].kind == COL_TEXTS)
+			log_die("RESOURCE-OP", "%s: %s.%s is a list of texts, which bulk create cannot write", op->rpc, p->r->table, p->cols[i].f->name);
+}
+
 static void bind_one(struct bound *b, const struct op *op)
 {
 	const struct schema_method *m = schema_method_find(engine.schema, str_of(op->rpc));
@@ -49,6 +57,8 @@ static void bind_one(struct bound *b, const struct op *op)
 		log_die("RESOURCE-OP", "%s is generic and names no resource", op->rpc);
 	if (is_generic(op) && !m)
 		log_die("RESOURCE-OP", "%s is no method of the contracts", op->rpc);
+	if (b->plan)
+		bulk_check(op, b->plan);
 }
 
 void resource_init(const struct schema *s, struct db *db, const struct op *ops, size_t n, const char *schema_name)

@@ -28,11 +28,16 @@ static void pending_add(const struct rpc_call *call, const char *entity)
 		snprintf(pending.entity[pending.n++], sizeof(pending.entity[0]), "%s", entity);
 }
 
+/* As much as fits, cut between characters. */
 static const char *cstr(char *into, size_t size, struct str s)
 {
+	size_t n = s.n < size ? s.n : size - 1;
+
 	if (!s.n || memchr(s.p, 0, s.n) || !str_is_utf8(s))
 		return NULL;
-	snprintf(into, size, "%.*s", (int)(s.n < size ? s.n : size - 1), s.p);
+	while (n < s.n && n > 0 && ((unsigned char)s.p[n] & 0xC0) == 0x80)
+		n--;
+	snprintf(into, size, "%.*s", (int)n, s.p);
 	return into;
 }
 
