@@ -542,6 +542,53 @@ static void service_violations_get_the_dialects_names(void **state)
 	buf_fini(&status);
 }
 
+static enum ref_state ref_unknown(void *arg, const struct ref_key *key, struct ref_value *out)
+{
+	++*(int *)arg;
+	return REF_UNKNOWN;
+}
+
+static void references_that_are_not_known_yet_are_wished_for_and_local_ones_are_not(void **state)
+{
+	struct buf lead = { 0 };
+	struct exchange x;
+	struct encode_input in;
+	int asked = 0;
+
+	put_lead(&lead);
+	assert_int_equal(decode(&x, "saas", "GET", "/api/leads/1", ""), STATUS_OK);
+	in = encode_input(&x, "/", "");
+	in.refs = (struct ref_lookup){ &asked, ref_unknown };
+	assert_true(route_encode(&in, buf_view(&lead), &x.out, &x.encoded));
+	assert_int_equal(asked, 2); /* owner and created_by; the territory is svc-customers' own */
+	done(&x);
+	buf_fini(&lead);
+}
+
+static void openapi_is_json_and_has_every_route(void **state)
+{
+	const struct dialect *const *rows;
+	size_t n = dialects_all(ds, &rows);
+
+	for (size_t i = 0; i < n; i++) {
+		struct arena a = { 0 };
+		struct json_error err;
+		struct buf b = { 0 };
+		struct json *v, *path;
+
+		dialect_openapi(ds, rows[i], STR("http://h:5000"), &b);
+		v = json_parse(&a, buf_view(&b), &err);
+		if (!v)
+			fail_msg("%s: %s at %zu", rows[i]->name, err.text, err.offset);
+		assert_true(str_eq(json_get(v, STR("openapi"), false)->text, STR("3.1.0")));
+		path = json_get(json_get(v, STR("paths"), false), str_of(strcmp(rows[i]->name, "mvp") ? "" : "/api/leads/{id}"), false);
+		if (strcmp(rows[i]->name, "mvp") == 0)
+			assert_non_null(json_get(path, STR("put"), false));
+		buf_fini(&b);
+		arena_fini(&a);
+	}
+}
+
 /* -- mistakes in declarations */
 
 static void refuses(const char *textproto, const char *reason)
@@ -615,6 +662,8 @@ int main(void)
 		cmocka_unit_test(malformed_replies_are_refused),
 		cmocka_unit_test(errors_have_the_documents_shapes),
 		cmocka_unit_test(service_violations_get_the_dialects_names),
+		cmocka_unit_test(references_that_are_not_known_yet_are_wished_for_and_local_ones_are_not),
+		cmocka_unit_test(openapi_is_json_and_has_every_route),
 		cmocka_unit_test(mistakes_are_refused_with_their_place),
 	};
 

@@ -23,6 +23,11 @@ static void add_violation(struct failure *f, struct str path, struct str rule, s
 		f->v[f->n++] = (struct field_violation){ path, rule, text, param };
 }
 
+static bool is_text(struct str s)
+{
+	return str_is_utf8(s) && !(s.n && memchr(s.p, 0, s.n));
+}
+
 static void service_violation(struct failure *f, struct str wire)
 {
 	struct wire_reader r = wire_read(wire);
@@ -30,7 +35,7 @@ static void service_violation(struct failure *f, struct str wire)
 	struct str path = STR(""), rule = STR(""), text = STR(""), param = STR("");
 
 	while (wire_next(&r, &w)) {
-		if (w.type != WIRE_BYTES || !str_is_utf8(w.bytes))
+		if (w.type != WIRE_BYTES || !is_text(w.bytes))
 			continue;
 		switch (w.number) {
 		case VIOLATION_PATH: path = w.bytes; break;
@@ -51,7 +56,7 @@ static void service_status(struct failure *f, struct str wire)
 	struct wire_field w;
 
 	while (wire_next(&r, &w)) {
-		if (w.number == STATUS_MESSAGE && w.type == WIRE_BYTES && !f->message.n && str_is_utf8(w.bytes))
+		if (w.number == STATUS_MESSAGE && w.type == WIRE_BYTES && !f->message.n && is_text(w.bytes))
 			f->message = w.bytes;
 		else if (w.number == STATUS_VIOLATION && w.type == WIRE_BYTES)
 			service_violation(f, w.bytes);
@@ -195,7 +200,7 @@ int dialect_error(const struct dialect *d, const struct route *route, const stru
 	for (size_t i = 0; i < n; i++)
 		add_violation(&f, violations[i].field, violations[i].rule, violations[i].text, violations[i].param);
 	service_status(&f, status_bytes);
-	if (!f.message.n || !str_is_utf8(f.message))
+	if (!f.message.n || !is_text(f.message))
 		f.message = str_of(status_text(f.status));
 	print_template(&f, &f.d->error, NULL, out);
 	arena_fini(&own);
