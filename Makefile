@@ -20,10 +20,10 @@ build: $(addprefix $(BIN)/,$(PROGRAMS)) $(TOOLS) $(DESCS) $(DIALECT_PB) ## compi
 test: test-deps ## everything: unit, end to end over all dialects, sanitizers, fuzz smoke, Kafka (under 20 minutes)
 	@tests/run
 
-unit: $(TEST_BIN) ## unit tests of this VARIANT
+unit: $(TEST_BIN) $(DESCS) $(DIALECT_PB) ## unit tests of this VARIANT
 	@tests/unit $(TEST_BIN)
 
-fuzz: $(FUZZ_BIN) ## build the fuzz targets and run each for FUZZ_SECONDS (default 10)
+fuzz: $(FUZZ_BIN) $(DESCS) $(DIALECT_PB) ## build the fuzz targets and run each for FUZZ_SECONDS (default 10)
 	@tests/fuzz/run $(FUZZ_BIN)
 
 bench: build ## measure product against raw statement, print the table, write build/bench.json
