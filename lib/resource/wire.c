@@ -131,6 +131,18 @@ static void texts_put(struct buf *b, uint32_t number, struct str s)
 		wire_put_bytes(b, number, one);
 }
 
+/* "<seq>:<name>" */
+static void ref_fields_put(struct buf *b, struct str s)
+{
+	size_t seq;
+
+	if (!take_number(&s, &seq))
+		return;
+	wire_put_varint(b, 2, seq);
+	if (s.n)
+		wire_put_bytes(b, 3, s);
+}
+
 static void ref_put(struct buf *b, const struct col *c, const PGresult *res, int row, int col)
 {
 	char id[37];
@@ -141,11 +153,8 @@ static void ref_put(struct buf *b, const struct col *c, const PGresult *res, int
 	at = wire_open(b, c->f->number);
 	cell_uuid(res, row, col, id);
 	wire_put_bytes(b, 1, str_of(id));
-	if (c->kind == COL_REF_LOCAL) {
-		wire_put_varint(b, 2, (uint64_t)cell_i64(res, row, col + 1));
-		if (!PQgetisnull(res, row, col + 2))
-			wire_put_bytes(b, 3, row_text(res, row, col + 2));
-	}
+	if (c->kind == COL_REF_LOCAL)
+		ref_fields_put(b, row_text(res, row, col + 1));
 	wire_close(b, at);
 }
 
