@@ -218,6 +218,38 @@ static void test_only_an_admin_of_it_changes_a_tenant(void **state)
 	assert_int_equal(on_tenant("Tenants.Delete", &who, s->tenant->id)->status, STATUS_PERMISSION_DENIED);
 }
 
+static void test_an_api_key_reaches_no_other_tenant_of_its_creator(void **state)
+{
+	struct rpc_principal who = principal_of(register_person("two@tenants.example", "Two")), key = who;
+	Crm__V1__Tenant in = CRM__V1__TENANT__INIT, *second;
+	Crm__V1__ListRequest all = CRM__V1__LIST_REQUEST__INIT;
+	Crm__V1__WriteRequest w = CRM__V1__WRITE_REQUEST__INIT;
+	const char *own = arena_strdup(&arena, who.tenant_id);
+
+	in.name = "Second";
+	second = reply_of(write_tenant("Tenants.Create", &who, NULL, &in, 16), &crm__v1__tenant__descriptor);
+	key.api_key_id = STR("0190a0a0-0000-7000-8000-000000000001");
+	assert_int_equal(list("Tenants.List", &key, &all)->n_item, 1);
+	assert_int_equal(on_tenant("Tenants.Get", &key, own)->status, STATUS_OK);
+	assert_int_equal(on_tenant("Tenants.Get", &key, second->id)->status, STATUS_NOT_FOUND);
+	assert_int_equal(write_tenant("Tenants.Update", &key, second->id, &in, 16)->status, STATUS_NOT_FOUND);
+	assert_int_equal(on_tenant("Tenants.Delete", &key, second->id)->status, STATUS_NOT_FOUND);
+	assert_int_equal(write_tenant("Tenants.Create", &key, NULL, &in, 16)->status, STATUS_PERMISSION_DENIED);
+	assert_int_equal(invoke("Auth.UpdateProfile", &key, &w)->status, STATUS_PERMISSION_DENIED);
+}
+
+static void test_an_admin_without_the_permission_changes_no_tenant(void **state)
+{
+	Crm__V1__Session *s = register_person("denied@tenants.example", "Denied");
+	struct rpc_principal who = principal_of(s);
+	Crm__V1__Tenant in = CRM__V1__TENANT__INIT;
+
+	in.name = "Mine";
+	pg_fixture_sql(pg, arena_printf(&arena, "UPDATE auth.membership SET denied = '{tenants.delete}' WHERE user_id = '%s'", s->user->id));
+	assert_int_equal(write_tenant("Tenants.Update", &who, s->tenant->id, &in, 16)->status, STATUS_OK);
+	assert_int_equal(on_tenant("Tenants.Delete", &who, s->tenant->id)->status, STATUS_PERMISSION_DENIED);
+}
+
 static void test_a_deleted_tenant_lets_nobody_in(void **state)
 {
 	Crm__V1__Session *s = register_person("gone@tenants.example", "Gone");
@@ -353,6 +385,8 @@ int main(void)
 		cmocka_unit_test_setup(test_users_of_other_tenants_do_not_exist, fresh),
 		cmocka_unit_test_setup(test_refs_come_in_the_order_asked, fresh), cmocka_unit_test_setup(test_tenants_belong_to_their_members, fresh),
 		cmocka_unit_test_setup(test_only_an_admin_of_it_changes_a_tenant, fresh),
+		cmocka_unit_test_setup(test_an_api_key_reaches_no_other_tenant_of_its_creator, fresh),
+		cmocka_unit_test_setup(test_an_admin_without_the_permission_changes_no_tenant, fresh),
 		cmocka_unit_test_setup(test_a_deleted_tenant_lets_nobody_in, fresh),
 		cmocka_unit_test_setup(test_create_with_an_idempotency_key_happens_once, fresh),
 		cmocka_unit_test_setup(test_api_key_may_what_its_scopes_say_until_revoked, fresh),

@@ -18,7 +18,9 @@ static enum status add_tenants(struct rpc_call *call, struct db_conn *db, const 
 		return s;
 	u->tenants = arena_alloc(&call->arena, (n ? n : 1) * sizeof(*u->tenants));
 	for (size_t i = 0; i < n; i++) {
-		if (!rows[i].deleted)
+		bool beyond_key = call->who.api_key_id.n && !str_eq(str_of(rows[i].tenant_id), call->who.tenant_id);
+
+		if (!rows[i].deleted && !beyond_key)
 			u->tenants[u->n_tenants++] = rows[i].tenant;
 	}
 	return STATUS_OK;
@@ -146,6 +148,10 @@ void auth_profile_update(struct rpc_call *call, struct db_conn *db)
 
 	if (!in)
 		return;
+	if (call->who.api_key_id.n) { /* a person is the same one in all tenants, a key is of one */
+		rpc_reply_error(call, STATUS_PERMISSION_DENIED, NULL);
+		return;
+	}
 	s = lock_and_read(call, db, id, &old, &before);
 	if (s == STATUS_OK && w->has_expected_version && w->expected_version != old->version)
 		s = STATUS_PRECONDITION_FAILED;

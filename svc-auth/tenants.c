@@ -44,11 +44,26 @@ static const struct list_column tenant_columns[] = {
 	{ 22, LIST_TEXT, "tenant_status", false },
 };
 
+#define TENANT_COLUMNS                                                                                                                  \
+	"tenant_id, tenant_seq, tenant_version, " SQL_US("tenant_created_at") ", " SQL_US("tenant_updated_at")                      \
+	", name, domain, settings, size, industry, tenant_status, role"
+
 /* memberships_of crosses tenants on purpose: a person sees all of their own and no other. */
 static const struct list tenants = {
-	.columns = "tenant_id, tenant_seq, tenant_version, " SQL_US("tenant_created_at") ", " SQL_US("tenant_updated_at")
-		   ", name, domain, settings, size, industry, tenant_status, role",
+	.columns = TENANT_COLUMNS,
 	.from = "memberships_of($1::uuid) WHERE status = 'active' AND tenant_status <> 'deleted'",
+	.id = "tenant_id",
+	.known = tenant_columns,
+	.n_known = sizeof(tenant_columns) / sizeof(*tenant_columns),
+	.default_sort = 2,
+	.row = tenant_row,
+};
+
+/* An API key belongs to one tenant, whatever else its creator is a member of. */
+static const struct list tenant_of_key = {
+	.columns = TENANT_COLUMNS,
+	.from = "memberships_of($1::uuid) WHERE status = 'active' AND tenant_status <> 'deleted'"
+		" AND tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::uuid",
 	.id = "tenant_id",
 	.known = tenant_columns,
 	.n_known = sizeof(tenant_columns) / sizeof(*tenant_columns),
@@ -58,15 +73,20 @@ static const struct list tenants = {
 
 void tenants_list(struct rpc_call *call, struct db_conn *db)
 {
-	list_run(call, db, &tenants, param_str(call, call->who.user_id));
+	list_run(call, db, call->who.api_key_id.n ? &tenant_of_key : &tenants, param_str(call, call->who.user_id));
 }
 
-/* The caller's membership in the tenant that is meant. Nobody else's tenant can be found. */
+/* The caller's membership in the tenant that is meant. Nobody else's tenant can be found, by a key none but its own. */
 static enum status own(struct rpc_call *call, struct db_conn *db, const Crm__V1__Key *key, struct member *m)
 {
+	enum status s;
+
 	if (!key || (!key->id && !key->has_seq))
 		return STATUS_BAD_REQUEST;
-	return member_find(call, db, param_str(call, call->who.user_id), key, m);
+	s = member_find(call, db, param_str(call, call->who.user_id), key, m);
+	if (s == STATUS_OK && call->who.api_key_id.n && !str_eq(str_of(m->tenant_id), call->who.tenant_id))
+		return STATUS_NOT_FOUND;
+	return s;
 }
 
 void tenants_get(struct rpc_call *call, struct db_conn *db)
@@ -88,14 +108,19 @@ void tenants_get(struct rpc_call *call, struct db_conn *db)
 		handler_reply(call, m.tenant);
 }
 
-/* Only an admin of that tenant; an API key needs the permission as well, since its scopes may be narrower than its creator. */
+static bool may(const struct perms *p, unsigned permission)
+{
+	return p->bits[permission / 64] >> permission % 64 & 1;
+}
+
+/* Only an admin of that tenant whom the permission was not taken from; an API key's scopes may be narrower than its creator. */
 static enum status own_as_admin(struct rpc_call *call, struct db_conn *db, const Crm__V1__Key *key, unsigned permission, struct member *m)
 {
 	enum status s = own(call, db, key, m);
 
 	if (s != STATUS_OK)
 		return s;
-	if (strcmp(m->role, "admin") != 0 || (call->who.api_key_id.n && !rpc_may(&call->who, permission)))
+	if (strcmp(m->role, "admin") != 0 || !may(&m->perms, permission) || (call->who.api_key_id.n && !rpc_may(&call->who, permission)))
 		return STATUS_PERMISSION_DENIED;
 	return handler_tenant(db, m->tenant_id);
 }
@@ -176,6 +201,10 @@ void tenants_create(struct rpc_call *call, struct db_conn *db)
 
 	if (!in)
 		return;
+	if (call->who.api_key_id.n) {
+		rpc_reply_error(call, STATUS_PERMISSION_DENIED, NULL);
+		return;
+	}
 	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK && idempotent_begin(db, call) == IDEM_REPLIED) {
 		db_rollback(db);
