@@ -40,13 +40,16 @@ struct chain_report {
 	int64_t first_bad_seq; /* 0 when valid */
 	const char *problem;   /* static; "" when valid */
 	char head_hash[65];
+	int64_t first_seq;     /* of the first entry that is there; 1, or behind what retention removed */
+	char cut_hash[65];     /* of the last entry that retention removed; "" when nothing was */
 };
 
 /*
  * Recomputes the whole chain of a tenant in a snapshot of its own, 2,000 entries at a time. Finds what was changed, removed,
- * added or moved, and columns that say something else than what was hashed. It cannot find that the end was cut together
+ * added or moved, and columns that say something else than what was hashed. A chain that retention has cut begins behind the
+ * cut; public_key (may be NULL: not checked) is whose signature the cut must have. It cannot find that the end was cut together
  * with the chain's head, or that everything was written anew: that needs a hash kept elsewhere (head_hash is for that).
  */
-enum status chain_verify(PGconn *c, struct str tenant, int64_t deadline_us, struct chain_report *out) MUST_CHECK;
+enum status chain_verify(PGconn *c, struct str tenant, const char *public_key, int64_t deadline_us, struct chain_report *out) MUST_CHECK;
 
 #endif

@@ -51,7 +51,7 @@ static struct chain_report verify(const char *tenant)
 {
 	struct chain_report r;
 
-	assert_int_equal(chain_verify(app, str_of(tenant), clock_us() + 60 * 1000000, &r), STATUS_OK);
+	assert_int_equal(chain_verify(app, str_of(tenant), NULL, clock_us() + 60 * 1000000, &r), STATUS_OK);
 	return r;
 }
 

@@ -1,5 +1,6 @@
 /* Writes every event of the product into the tenant's chain, and answers Verify. */
 #include <pthread.h>
+#include <stdio.h>
 
 #include "base/arena.h"
 #include "base/clock.h"
@@ -9,19 +10,59 @@
 #include "events/pgconn.h"
 #include "svc-audit/audit.h"
 #include "svc-audit/chain.h"
+#include "svc-audit/checkpoint.h"
+#include "svc-audit/sign.h"
+#include "telemetry/metrics.h"
 
 #define VERIFY_STATEMENT_TIMEOUT_MS 30000
 
-static const char *const topics[] = { "crm.auth.v1", "crm.customers.v1" };
+static const char *const topics[] = { "crm.auth.v1", "crm.customers.v1", "crm.audit.v1" };
+
+const struct audit_settings *audit_settings;
+const struct signer *audit_signer;
 
 static struct consumer *consumer;
 static char *database_url;
+static uint64_t alerts_fired; /* atomic */
+static char public_key[SIGN_KEY_HEX + 1];
 /* One check at a time: each reads a whole chain */
 static pthread_mutex_t verifying = PTHREAD_MUTEX_INITIALIZER;
 
+static void log_fired(const PGresult *r, struct str tenant)
+{
+	for (int i = 0; i < PQntuples(r); i++) {
+		log_warn("AUDIT-ALERT", "rule %s of tenant %.*s fired", PQgetvalue(r, i, 0), STR_FMT(tenant));
+		__atomic_fetch_add(&alerts_fired, 1, __ATOMIC_RELAXED);
+	}
+}
+
+/* Security events and alerts of the n entries at the chain's end, in the transaction that wrote them. */
+static enum status observe(PGconn *conn, size_t n, struct str tenant)
+{
+	char count[24];
+	const char *params[] = { count };
+	PGresult *r = NULL;
+	enum status s;
+
+	snprintf(count, sizeof count, "%zu", n);
+	s = pgconn_exec(conn, &r, "SELECT o.fired_rule, o.fired_name FROM chain c, LATERAL observe(c.seq - $1::bigint + 1, c.seq) o"
+		" WHERE c.tenant_id = current_setting('app.tenant_id')::uuid", 1, params);
+	if (s != STATUS_OK)
+		return s;
+	log_fired(r, tenant);
+	PQclear(r);
+	return STATUS_OK;
+}
+
 static enum status handle(void *arg, PGconn *conn, const struct event *const *events, size_t n)
 {
-	return chain_append(conn, events, n);
+	enum status s = chain_append(conn, events, n);
+
+	if (s == STATUS_OK)
+		s = observe(conn, n, events[0]->tenant_id);
+	if (s == STATUS_OK)
+		checkpoint_hint();
+	return s;
 }
 
 void audit_start(const struct service_settings *s, struct event_base *base, struct db *db)
@@ -29,6 +70,9 @@ void audit_start(const struct service_settings *s, struct event_base *base, stru
 	if (!*s->bus_url)
 		log_die("SERVICE-SETTINGS", "BUS_URL must be given: the audit log is made from the bus");
 	database_url = xstrdup(s->database_url);
+	audit_signer = signer_load(audit_settings->signing_key_file);
+	signer_public(audit_signer, public_key);
+	checkpoint_start(s->database_url, audit_signer, audit_settings->checkpoint_file);
 	consumer = consumer_start(&(struct consumer_config){
 		.name = "audit",
 		.bus_url = s->bus_url,
@@ -44,6 +88,33 @@ void audit_stop(void)
 {
 	consumer_stop(consumer);
 	consumer = NULL;
+	checkpoint_stop();
+}
+
+static void line(struct buf *out, const char *name, const char *type, const char *help, double value)
+{
+	metrics_head(out, name, type, help);
+	metrics_line(out, name, NULL, STR(""), value);
+}
+
+void audit_metrics(struct buf *out)
+{
+	struct checkpoint_stats k = checkpoint_stats();
+	struct consumer_stats c;
+
+	if (!consumer)
+		return;
+	c = consumer_stats(consumer);
+	line(out, "crm_consumer_healthy", "gauge", "1: the last round reached PostgreSQL and the bus", c.healthy);
+	line(out, "crm_consumer_events_total", "counter", "Events whose effect was made", (double)c.events);
+	line(out, "crm_consumer_duplicates_total", "counter", "Events that had been done before", (double)c.duplicates);
+	line(out, "crm_consumer_retries_total", "counter", "Tries of single events that failed", (double)c.retries);
+	line(out, "crm_consumer_dead_letters_total", "counter", "Events that went to a dead-letter topic", (double)c.dead);
+	line(out, "crm_consumer_failures_total", "counter", "Rounds that did not get through", (double)c.failures);
+	line(out, "crm_consumer_lag_seconds", "gauge", "Age of the newest event when its effect was made", c.lag_seconds);
+	line(out, "crm_audit_alerts_fired_total", "counter", "Alert rules that fired", (double)__atomic_load_n(&alerts_fired, __ATOMIC_RELAXED));
+	line(out, "crm_audit_checkpoints_total", "counter", "Ends of chains signed", (double)k.signed_ends);
+	line(out, "crm_audit_checkpoint_failures_total", "counter", "Rounds of signing that failed", (double)k.failures);
 }
 
 static void reply(struct rpc_call *call, const struct chain_report *r)
@@ -58,6 +129,9 @@ static void reply(struct rpc_call *call, const struct chain_report *r)
 	}
 	wire_put_bytes(&b, 5, str_of(r->head_hash));
 	wire_put_varint(&b, 6, (uint64_t)clock_us());
+	wire_put_varint(&b, 7, (uint64_t)r->first_seq);
+	if (*r->cut_hash)
+		wire_put_bytes(&b, 8, str_of(r->cut_hash));
 	rpc_reply_ok(call, buf_view(&b));
 	buf_fini(&b);
 }
@@ -75,7 +149,7 @@ void audit_verify(struct rpc_call *call, struct db_conn *db)
 	}
 	c = pgconn_open(database_url, "crm-audit-verify", VERIFY_STATEMENT_TIMEOUT_MS);
 	if (c)
-		s = chain_verify(c, call->who.tenant_id, call->deadline_us, &report);
+		s = chain_verify(c, call->who.tenant_id, public_key, call->deadline_us, &report);
 	PQfinish(c);
 	pthread_mutex_unlock(&verifying);
 	if (s == STATUS_OK)

@@ -5,14 +5,16 @@
 #include "events/bus.h"
 #include "svc-audit/audit.h"
 
-static struct {
-	const char *bus_owner_database_url, *bus_schema_dir;
-} own;
+static struct audit_settings own;
 
 static const struct setting settings[] = {
 	{ "BUS_OWNER_DATABASE_URL", SETTING_TEXT, offsetof(__typeof__(own), bus_owner_database_url), "", "owner of schema bus, for `migrate` when the bus is PostgreSQL; empty: the bus is not migrated", true, 0, 0 },
 	{ "BUS_SCHEMA_DIR", SETTING_TEXT, offsetof(__typeof__(own), bus_schema_dir), "lib/events/schema/bus", "migrations of the PostgreSQL bus", false, 0, 0 },
+	/* the rows above are what `migrate` needs */
+	{ "AUDIT_SIGNING_KEY_FILE", SETTING_TEXT, offsetof(__typeof__(own), signing_key_file), NULL, "64 hex digits: the Ed25519 seed that signs ends of chains", false, 0, 0 },
+	{ "AUDIT_CHECKPOINT_FILE", SETTING_TEXT, offsetof(__typeof__(own), checkpoint_file), "", "signed ends of chains are also appended here; empty: the database only", false, 0, 0 },
 };
+#define N_MIGRATE_SETTINGS 2
 #define N_SETTINGS (sizeof settings / sizeof settings[0])
 
 /* The bus belongs to no service; this one migrates it because it always runs where the bus is read. */
@@ -22,7 +24,7 @@ static void migrate_bus(int argc, char **argv)
 
 	if (argc < 2 || strcmp(argv[1], "migrate"))
 		return;
-	settings_load(settings, N_SETTINGS, &own);
+	settings_load(settings, N_MIGRATE_SETTINGS, &own);
 	if (*own.bus_owner_database_url && (!url || bus_is_postgres(url)))
 		bus_migrate(own.bus_owner_database_url, own.bus_schema_dir);
 }
@@ -38,9 +40,14 @@ int main(int argc, char **argv)
 		.settings_at = &own,
 		.start = audit_start,
 		.stop = audit_stop,
-		.no_relay = true,
+		.metrics = audit_metrics,
 	};
 
+	if (argc > 1 && strcmp(argv[1], "verify") == 0)
+		return audit_verify_main(argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "public-key") == 0)
+		return audit_public_key_main(argc - 1, argv + 1);
+	audit_settings = &own;
 	migrate_bus(argc, argv);
 	return service_main(&s, argc, argv);
 }

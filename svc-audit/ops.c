@@ -1,7 +1,7 @@
-/* What svc-audit answers: the log is read like any resource, and verified by a handler. */
+/* What svc-audit answers: a row per RPC. The log is read like any resource; the rest is in the file of its name. */
 #include "svc-audit/audit.h"
 
-static const struct resource entry = {
+const struct resource entry_resource = {
 	.message = "crm.v1.AuditEntry",
 	.table = "entry",
 	.filter = "seq created_us type action resource resource_id resource_seq user api_key_id request_id dialect",
@@ -11,9 +11,50 @@ static const struct resource entry = {
 	.hard = true,
 };
 
+const struct resource security_event_resource = {
+	.message = "crm.v1.SecurityEvent",
+	.table = "security_event",
+	.filter = "kind severity status user ip created_us alert_rule entry",
+	.sort = "created_us severity kind seq",
+	.default_sort = "-created_us",
+	.hard = true,
+};
+
+const struct resource retention_policy_resource = {
+	.message = "crm.v1.RetentionPolicy",
+	.table = "retention_policy",
+	.filter = "kind legal_hold",
+	.sort = "seq name",
+	.default_sort = "seq",
+	.hard = true,
+};
+
+const struct resource alert_rule_resource = {
+	.message = "crm.v1.AlertRule",
+	.table = "alert_rule",
+	.filter = "name event_type action resource severity is_active created_us",
+	.sort = "name severity created_us seq",
+	.default_sort = "-created_us",
+	.one_of = "event_type action resource",
+	.defaults = "severity=medium threshold=1 window_s=300 is_active=true",
+};
+
 const struct op audit_ops[] = {
-	{ .rpc = "AuditLogs.List", .kind = OP_LIST, .resource = &entry },
-	{ .rpc = "AuditLogs.Get", .kind = OP_GET, .resource = &entry },
+	{ .rpc = "AuditLogs.List", .kind = OP_LIST, .resource = &entry_resource },
+	{ .rpc = "AuditLogs.Get", .kind = OP_GET, .resource = &entry_resource },
 	{ .rpc = "AuditLogs.Verify", .kind = OP_HANDLER, .handler = audit_verify },
+	{ .rpc = "AuditLogs.NoteExport", .kind = OP_HANDLER, .handler = audit_note_export },
+	{ .rpc = "AuditLogs.Stats", .kind = OP_HANDLER, .handler = audit_stats },
+	{ .rpc = "AuditLogs.Compliance", .kind = OP_HANDLER, .handler = audit_compliance },
+	{ .rpc = "SecurityEvents.List", .kind = OP_LIST, .resource = &security_event_resource },
+	{ .rpc = "SecurityEvents.Get", .kind = OP_GET, .resource = &security_event_resource },
+	{ .rpc = "SecurityEvents.Resolve", .kind = OP_HANDLER, .handler = security_event_resolve },
+	{ .rpc = "RetentionPolicies.List", .kind = OP_LIST, .resource = &retention_policy_resource },
+	{ .rpc = "RetentionPolicies.Update", .kind = OP_UPDATE, .resource = &retention_policy_resource },
+	{ .rpc = "RetentionPolicies.Apply", .kind = OP_HANDLER, .handler = retention_policy_apply },
+	{ .rpc = "AlertRules.List", .kind = OP_LIST, .resource = &alert_rule_resource },
+	{ .rpc = "AlertRules.Create", .kind = OP_CREATE, .resource = &alert_rule_resource },
+	{ .rpc = "AlertRules.Update", .kind = OP_UPDATE, .resource = &alert_rule_resource },
+	{ .rpc = "AlertRules.Delete", .kind = OP_DELETE, .resource = &alert_rule_resource },
 };
 const size_t audit_n_ops = sizeof audit_ops / sizeof audit_ops[0];

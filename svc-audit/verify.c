@@ -5,6 +5,7 @@
 #include "db/row.h"
 #include "events/pgconn.h"
 #include "svc-audit/chain.h"
+#include "svc-audit/sign.h"
 
 #define FETCH "FETCH FORWARD 2000 FROM entries"
 
@@ -18,6 +19,7 @@ static const char cursor_sql[] =
 
 struct checker {
 	struct chain_report *report;
+	const char *public_key;
 	uint8_t tenant[16];
 	uint8_t hash[32];
 	char hash_hex[65];
@@ -75,7 +77,7 @@ static void canonical_of_row(struct checker *k, const PGresult *r, int row)
 
 static void check_row(struct checker *k, const PGresult *r, int row)
 {
-	int64_t expected = k->report->entries + 1, seq = row_i64(r, row, C_SEQ);
+	int64_t expected = k->report->first_seq + k->report->entries, seq = row_i64(r, row, C_SEQ);
 	struct str canonical = row_text(r, row, C_CANONICAL);
 
 	if (seq != expected) {
@@ -149,19 +151,48 @@ static enum status check_entries(struct checker *k, PGconn *c, int64_t deadline_
 static enum status check_head(struct checker *k, PGconn *c)
 {
 	PGresult *r = NULL;
-	int64_t seq = 0;
+	int64_t seq = 0, last = k->report->first_seq + k->report->entries - 1;
 	enum status s = pgconn_exec(c, &r, "SELECT seq, hash FROM chain WHERE tenant_id = current_setting('app.tenant_id')::uuid", 0, NULL);
 
 	if (s != STATUS_OK)
 		return s;
-	if (PQntuples(r) == 0 && k->report->entries > 0)
-		found(k, k->report->entries, "the chain has no head");
-	else if (PQntuples(r) == 1 && str_to_i64(str_of(PQgetvalue(r, 0, 0)), &seq) && seq != k->report->entries)
-		found(k, seq < k->report->entries ? seq + 1 : k->report->entries + 1, "the chain does not end where its head says");
+	if (PQntuples(r) == 0 && last > 0)
+		found(k, last, "the chain has no head");
+	else if (PQntuples(r) == 1 && str_to_i64(str_of(PQgetvalue(r, 0, 0)), &seq) && seq != last)
+		found(k, seq < last ? seq + 1 : last + 1, "the chain does not end where its head says");
 	else if (PQntuples(r) == 1 && strcmp(PQgetvalue(r, 0, 1), k->hash_hex))
-		found(k, k->report->entries, "the head has another hash than the last entry");
+		found(k, last, "the head has another hash than the last entry");
 	PQclear(r);
 	return STATUS_OK;
+}
+
+/* Retention removed the beginning: the chain goes on from the hash of the last entry that went. */
+static enum status read_cut(struct checker *k, PGconn *c)
+{
+	PGresult *r = NULL;
+	int64_t seq = 0;
+	enum status s = pgconn_exec(c, &r, "SELECT seq, hash, signed_us, signature FROM chain_cut WHERE tenant_id = current_setting('app.tenant_id')::uuid"
+		" ORDER BY seq DESC LIMIT 1", 0, NULL);
+
+	if (s != STATUS_OK)
+		return s;
+	if (PQntuples(r) == 1) {
+		struct sign_place p = { .seq = 0 };
+
+		if (!str_to_i64(str_of(PQgetvalue(r, 0, 0)), &seq) || !hex_decode(str_of(PQgetvalue(r, 0, 1)), k->hash, 32) ||
+		    !str_to_i64(str_of(PQgetvalue(r, 0, 2)), &p.signed_us))
+			s = STATUS_INTERNAL;
+		hex_encode(k->hash, 32, k->hash_hex);
+		memcpy(k->report->cut_hash, k->hash_hex, sizeof k->report->cut_hash);
+		k->report->first_seq = seq + 1;
+		p.seq = seq;
+		memcpy(p.tenant, k->tenant, sizeof p.tenant);
+		memcpy(p.hash, k->hash, sizeof p.hash);
+		if (s == STATUS_OK && k->public_key && !sign_check(k->public_key, SIGN_CUT, &p, PQgetvalue(r, 0, 3)))
+			found(k, seq + 1, "the beginning was cut off without a good signature");
+	}
+	PQclear(r);
+	return s;
 }
 
 static enum status snapshot_begin(PGconn *c, const char *tenant)
@@ -176,18 +207,20 @@ static enum status snapshot_begin(PGconn *c, const char *tenant)
 	return s;
 }
 
-enum status chain_verify(PGconn *c, struct str tenant, int64_t deadline_us, struct chain_report *out)
+enum status chain_verify(PGconn *c, struct str tenant, const char *public_key, int64_t deadline_us, struct chain_report *out)
 {
-	struct checker k = { .report = out };
+	struct checker k = { .report = out, .public_key = public_key };
 	char id[UUID_TEXT + 1];
 	enum status s;
 
-	*out = (struct chain_report){ .valid = true, .problem = "" };
+	*out = (struct chain_report){ .valid = true, .problem = "", .first_seq = 1 };
 	if (!uuid_parse(tenant, id) || !uuid_to_bytes(tenant, k.tenant))
 		return STATUS_BAD_REQUEST;
 	hex_encode(k.hash, 32, k.hash_hex);
 	s = snapshot_begin(c, id);
 	if (s == STATUS_OK)
+		s = read_cut(&k, c);
+	if (s == STATUS_OK && out->valid)
 		s = check_entries(&k, c, deadline_us);
 	if (s == STATUS_OK && out->valid)
 		s = check_head(&k, c);

@@ -1,5 +1,5 @@
 /*
- * For tests of ops against a real PostgreSQL, without the hop: a loop, a database of the customers service, and calls
+ * For tests of ops against a real PostgreSQL, without the hop: a loop, a database of a service, and calls
  * whose replies are caught. Include in one file of a test program; it stands in for lib/rpc's reply functions.
  */
 #ifndef CRM_RESOURCE_TEST_CALLS_H
@@ -91,26 +91,36 @@ static inline void test_turn(void)
 	event_base_loop(test_base, EVLOOP_ONCE);
 }
 
-static inline void test_start(const struct op *ops, size_t n, const char *schema_dir)
+/* service: schema of the database and name of its contract. */
+static inline void test_start_service(const char *service, const struct op *ops, size_t n, const char *schema_dir)
 {
-	const char *files[] = { "build/gen/descriptors/common.pb", "build/gen/descriptors/customers.pb" };
+	char own[100], make[200], role[50];
+	const char *files[] = { "build/gen/descriptors/common.pb", own };
 	struct db_config c = { .read_conns = 2, .write_conns = 4, .workers = 4, .statement_timeout_ms = 10000 };
 
+	snprintf(own, sizeof(own), "build/gen/descriptors/%s.pb", service);
+	snprintf(make, sizeof(make), "make -s %s %s", files[0], own);
+	snprintf(role, sizeof(role), "%s_app", service);
 	if (access(files[0], R_OK) != 0 || access(files[1], R_OK) != 0)
-		assert_int_equal(system("make -s build/gen/descriptors/common.pb build/gen/descriptors/customers.pb"), 0);
+		assert_int_equal(system(make), 0);
 	test_pg = pg_fixture_start();
-	pg_fixture_migrate(test_pg, "customers", schema_dir);
+	pg_fixture_migrate(test_pg, service, schema_dir);
 	test_base = event_base_new();
-	c.url = pg_fixture_url(test_pg, "customers_app");
+	c.url = pg_fixture_url(test_pg, role);
 	test_db = db_new(test_base, &c);
 	test_schema = schema_load(files, 2);
 	test_ops = ops;
 	test_n_ops = n;
-	resource_init(test_schema, test_db, ops, n, "customers");
-	resource_listen(c.url, "customers");
+	resource_init(test_schema, test_db, ops, n, service);
+	resource_listen(c.url, service);
 	for (int i = 0; i < 5000 && !(resource_ready() && db_healthy(test_db)); i++)
 		test_turn();
 	assert_true(resource_ready());
+}
+
+static inline void test_start(const struct op *ops, size_t n, const char *schema_dir)
+{
+	test_start_service("customers", ops, n, schema_dir);
 }
 
 static inline void test_end(void)

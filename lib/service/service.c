@@ -196,6 +196,8 @@ static void admin_metrics(void *arg, struct buf *out)
 	rpc_metrics(out);
 	if (me.relay)
 		relay_metrics(out);
+	if (me.started && me.service->metrics)
+		me.service->metrics(out);
 }
 
 /* -- the end */

@@ -5,6 +5,7 @@
 #ifndef CRM_SERVICE_SERVICE_H
 #define CRM_SERVICE_SERVICE_H
 
+#include "base/buf.h"
 #include "base/settings.h"
 #include "resource/resource.h"
 
@@ -32,6 +33,7 @@ struct service {
 	/* Once the database is reached and its migrations are complete, before calls are accepted; on the loop thread; may start threads of its own (consumers, pools). NULL: nothing. */
 	void (*start)(const struct service_settings *s, struct event_base *base, struct db *db);
 	void (*stop)(void);             /* at drain, before the loop ends; only after start */
+	void (*metrics)(struct buf *out); /* appends the service's own to /metrics; loop thread. NULL: none */
 	bool no_relay;                  /* has no outbox */
 };
 

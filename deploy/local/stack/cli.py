@@ -334,7 +334,7 @@ def reset(cfg, args, screen):
         database.remove(cfg)
     for path in (cfg.kafka, cfg.log, cfg.pids, cfg.secrets):
         shutil.rmtree(path, ignore_errors=True)
-    for path in (cfg.state, cfg.run / "seeded", cfg.run / "supervisor.pid"):
+    for path in (cfg.state, cfg.run / "seeded", cfg.run / "supervisor.pid", cfg.checkpoints):
         path.unlink(missing_ok=True)
     screen.good("all data is gone; ./crm start makes a new installation")
     return 0

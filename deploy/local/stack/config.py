@@ -72,6 +72,7 @@ class Config:
         self.sock = self.run / "sock"
         self.kafka = self.run / "kafka"
         self.secrets = self.run / "secrets"
+        self.checkpoints = self.run / "audit-checkpoints.jsonl"
         self.pg_bin = pathlib.Path(os.environ.get("PG_BIN", "/usr/lib/postgresql/15/bin"))
 
     def programs(self):
@@ -101,7 +102,7 @@ class Config:
     def make_secrets(self):
         """Keys of this installation, made once. Readable by their owner only."""
         self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in ("envelope.key", "key-encryption.key"):
+        for name in ("envelope.key", "key-encryption.key", "audit-signing.key"):
             path = self.secrets / name
             if path.exists():
                 continue
@@ -140,6 +141,8 @@ class Config:
         if service == "audit":
             table["BUS_OWNER_DATABASE_URL"] = self.database("bus_owner")
             table["BUS_SCHEMA_DIR"] = str(ROOT / "lib/events/schema/bus")
+            table["AUDIT_SIGNING_KEY_FILE"] = str(self.secrets / "audit-signing.key")
+            table["AUDIT_CHECKPOINT_FILE"] = str(self.checkpoints)
         return table
 
     def _gateway(self):

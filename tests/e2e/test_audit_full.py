@@ -1,0 +1,141 @@
+"""All of the audit document: statistics, compliance, security events, retention, alerts, export."""
+
+import uuid
+
+import pytest
+import requests
+
+from conftest import BASE, wait_until
+
+pytestmark = pytest.mark.bus
+
+
+def fail_login(tenant, n=1):
+    for _ in range(n):
+        r = requests.post(BASE["backend"] + "/auth/login", json={"email": tenant.email, "password": "not-it-at-all"}, timeout=20)
+        assert r.status_code == 401
+
+
+def events(tenant, **params):
+    r = tenant.backend.get("/audit/logs/security-events", params=params)
+    assert r.status_code == 200, r.text
+    return r.json()["data"]
+
+
+def lead(tenant, last="Smith"):
+    r = tenant.saas.post("/leads", json={"firstName": "A", "lastName": last})
+    assert r.status_code == 201
+    return r.json()
+
+
+def audited(tenant, n, **params):
+    wait_until(lambda: tenant.backend.get("/audit/logs", params=params).json()["meta"]["total"] >= n, 5.0)
+
+
+def test_stats_count_what_happened(fresh):
+    made = lead(fresh)
+    fresh.saas.delete(f"/leads/{made['id']}")
+    audited(fresh, 2, resource="lead")
+    s = fresh.backend.get("/audit/logs/stats").json()["data"]
+    total = fresh.backend.get("/audit/logs").json()["meta"]["total"]
+    assert s["total"] == total and s["uniqueUsers"] == 1
+    assert {"value": "lead", "count": 2} in s["byResource"] and {"value": "deleted", "count": 1} in s["byAction"]
+    assert s["byUser"][0]["user"]["email"] == fresh.email
+    assert sum(d["count"] for d in s["byDay"]) == total and s["byDialect"] == [{"value": "saas", "count": total}]
+    old = fresh.backend.get("/audit/logs/stats", params={"dateFrom": "2001-01-01", "dateTo": "2001-12-31"}).json()["data"]
+    assert old["total"] == 0 and old["byDay"] == [] and old["dateFrom"] == "2001-01-01T00:00:00Z"
+    assert fresh.backend.get("/audit/logs/stats", params={"dateFrom": "yesterday"}).status_code == 422
+
+
+def test_failed_logins_are_security_events_that_can_be_resolved_once(fresh, other):
+    fail_login(fresh)
+    found = wait_until(lambda: events(fresh, type="login_failed"))[0]
+    assert found["severity"] == "low" and found["status"] == "open" and found["resolved"] is False and found["user"]["email"] == fresh.email
+    assert fresh.backend.get(f"/audit/logs/{found['auditLogId']}").json()["data"]["event"] == "auth.user.login_failed"
+    path = f"/audit/logs/security-events/{found['id']}/resolve"
+    assert other.backend.post(path, json={}).status_code == 404
+    r = fresh.backend.post(path, json={"resolution": "It was me"})
+    assert r.status_code == 200, r.text
+    done = r.json()["data"]
+    assert done["resolved"] is True and done["resolution"] == "It was me" and done["resolvedBy"]["email"] == fresh.email and done["resolvedAt"]
+    assert fresh.backend.post(path, json={}).status_code == 409
+    assert events(fresh, status="resolved")[0]["id"] == found["id"] and events(fresh, status="open", type="login_failed") == []
+    assert fresh.backend.post(f"/audit/logs/security-events/{uuid.uuid4()}/resolve", json={}).status_code == 404
+    audited(fresh, 1, action="resolved")
+    assert other.backend.get("/audit/logs/security-events", params={"type": "login_failed"}).json()["data"] == []
+
+
+def test_an_alert_fires_once_per_window(fresh):
+    r = fresh.backend.post("/audit/logs/alerts", json={"name": "Guessing", "event": "auth.user.login_failed", "threshold": 3, "windowSeconds": 3600, "severity": "high"})
+    assert r.status_code == 201, r.text
+    rule = r.json()["data"]
+    assert rule["threshold"] == 3 and rule["windowSeconds"] == 3600 and rule["isActive"] is True
+    audited(fresh, 1, action="created", resource="alert_rule")
+    fail_login(fresh, 2)
+    wait_until(lambda: len(events(fresh, type="login_failed")) == 2)
+    assert events(fresh, type="alert") == []
+    fail_login(fresh, 3)
+    wait_until(lambda: len(events(fresh, type="login_failed")) == 5)
+    alerts = events(fresh, type="alert")
+    assert len(alerts) == 1 and alerts[0]["severity"] == "high" and alerts[0]["alertRuleId"] == rule["id"] and "Guessing" in alerts[0]["description"]
+
+
+def test_an_alert_of_another_condition_stays_silent(fresh):
+    assert fresh.backend.post("/audit/logs/alerts", json={"name": "Deletions", "resource": "leads", "action": "deleted", "threshold": 1}).status_code == 201
+    audited(fresh, 1, resource="alert_rule")
+    made = lead(fresh)
+    audited(fresh, 1, resource="lead")
+    assert events(fresh, type="alert") == []
+    fresh.saas.delete(f"/leads/{made['id']}")
+    wait_until(lambda: len(events(fresh, type="alert")) == 1)
+
+
+@pytest.mark.parametrize("body,field", [
+    ({"event": "x"}, "name"), ({"name": "x"}, None), ({"name": "x", "event": "x", "threshold": 0}, "threshold"),
+    ({"name": "x", "event": "x", "windowSeconds": 1}, "windowSeconds"), ({"name": "x", "event": "x", "severity": "awful"}, "severity"),
+])
+def test_a_wrong_alert_rule_is_refused(tenant, body, field):
+    r = tenant.backend.post("/audit/logs/alerts", json=body)
+    assert r.status_code == 422, r.text
+    assert field is None or field in [e["field"] for e in r.json()["errors"]]
+
+
+def test_retention_policies_apply_with_legal_hold(fresh):
+    rows = wait_until(lambda: fresh.backend.get("/audit/logs/retention-policies").json()["data"])  # made with the first entry
+    assert {r["type"] for r in rows} == {"audit_log", "security_events"} and all(r["retentionDays"] > 0 and r["legalHold"] is False for r in rows)
+    log = next(r for r in rows if r["type"] == "audit_log")
+    path = f"/audit/logs/retention-policies/{log['id']}/apply"
+    r = fresh.backend.post(path)
+    assert r.status_code == 200, r.text
+    done = r.json()["data"]
+    assert done["removed"] == 0 and done["hasMore"] is False and done["cutSequence"] is None and done["policy"]["lastAppliedAt"]
+    assert fresh.native.patch(f"/audit/retention-policies/{log['id']}", json={"legalHold": True}).status_code == 200
+    r = fresh.backend.post(path)
+    assert r.status_code == 409 and "legal hold" in r.json()["message"].lower()
+    assert fresh.native.patch(f"/audit/retention-policies/{log['id']}", json={"legalHold": False, "keepDays": 1}).json()["keepDays"] == 1
+    assert fresh.native.patch(f"/audit/retention-policies/{log['id']}", json={"keepDays": 0}).status_code == 422
+    assert fresh.backend.post(path).json()["data"]["removed"] == 0
+    wait_until(lambda: len(events(fresh, type="retention")) >= 3)
+    assert fresh.backend.post(f"/audit/logs/retention-policies/{uuid.uuid4()}/apply").status_code == 404
+
+
+def test_compliance_report(fresh):
+    lead(fresh)
+    fail_login(fresh)
+    audited(fresh, 1, action="login_failed")
+    r = fresh.backend.get("/audit/logs/compliance")
+    assert r.status_code == 200, r.text
+    report = r.json()["data"]
+    assert report["created"] >= 1 and report["failedLogins"] == 1 and report["securityEventsOpen"] >= 1
+    assert {"value": "low", "count": 1} in report["securityEventsBySeverity"]
+    assert len(report["retentionPolicies"]) == 2 and report["retentionPolicies"][0]["retentionDays"] > 0
+    assert report["firstSequence"] == 1 and report["lastSequence"] >= report["entries"] and len(report["headHash"]) == 64
+
+
+@pytest.mark.parametrize("method,path", [
+    ("GET", "/audit/logs/stats"), ("GET", "/audit/logs/compliance"), ("GET", "/audit/logs/security-events"), ("GET", "/audit/logs/retention-policies"),
+    ("POST", "/audit/logs/alerts"), ("POST", f"/audit/logs/retention-policies/{uuid.uuid4()}/apply"),
+    ("POST", f"/audit/logs/security-events/{uuid.uuid4()}/resolve"),
+])
+def test_nobody_reads_it_without_a_token(stack, method, path):
+    assert requests.request(method, BASE["backend"] + path, json={}, timeout=20).status_code == 401
