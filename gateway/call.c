@@ -168,7 +168,7 @@ static void encode(struct request *r, struct str payload)
 		on_outbound_refs(r);
 }
 
-static void refuse(struct request *r, const struct rpc_result *result)
+void request_refuse(struct request *r, const struct rpc_result *result)
 {
 	struct str text = result->text;
 
@@ -185,7 +185,7 @@ static void on_reply(void *arg, const struct rpc_result *result)
 	struct request *r = arg;
 
 	if (result->status != STATUS_OK) {
-		refuse(r, result);
+		request_refuse(r, result);
 		return;
 	}
 	r->replayed = result->replayed;
@@ -203,6 +203,8 @@ enum step_result step_call(struct request *r)
 		buf_fini(payload);
 		return reply_error(r, STATUS_UNAVAILABLE, NULL);
 	}
+	if (r->route->export_name)
+		return export_start(r);
 	q.lane = (enum rpc_lane)rpc->lane;
 	q.rpc = str_of(rpc->name);
 	q.idempotency_key = r->idempotency_key;

@@ -25,6 +25,7 @@
 #define WORKERS_MAX 64
 #define PRINCIPALS_MAX 20000 /* per thread */
 #define CALL_TIMEOUT_MS 1800 /* when the route says nothing */
+#define EXPORTS_MAX 8        /* at once, per thread; more are answered 503 */
 #define KEY_WAIT_US 1500000  /* a request waits this long for an unknown signing key */
 
 struct gateway;
@@ -59,6 +60,7 @@ struct worker {
 	struct decoded decoded;      /* of the request that is between decode and call; large, so not per request */
 	uint64_t span;               /* source of span ids */
 	struct route_series *series; /* metric series by route and status */
+	unsigned exports;            /* under way */
 	int wake_fd;                 /* eventfd: the control thread has news */
 	struct event *wake, *tick;
 	bool draining;

@@ -154,6 +154,24 @@ enum step_result reply_send(struct request *r, int http, const char *content_typ
 	return STEP_ANSWERED;
 }
 
+void reply_begin(struct request *r, int http, const char *content_type)
+{
+	put_headers(r, http, content_type);
+	http_reply_begin(r->x, http, buf_view(&r->w->head));
+}
+
+void reply_end(struct request *r, int http, bool whole)
+{
+	struct http_exchange *x = r->x;
+
+	telemetry_answered(r, http);
+	request_end(r);
+	if (whole)
+		http_reply_end(x);
+	else
+		http_reply_abort(x);
+}
+
 enum step_result reply_error(struct request *r, enum status s, const char *text)
 {
 	return reply_refusal(r, s, str_of(text), (struct str){ 0 }, NULL, 0);

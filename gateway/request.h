@@ -89,11 +89,19 @@ void auth_keys_arrived(struct worker *w);
 
 /* call.c: a call with this request's ids and deadline; payload, rpc, lane and done are the caller's to fill. */
 struct rpc_request request_call(const struct request *r);
+/* call.c: answers with the service's refusal. */
+void request_refuse(struct request *r, const struct rpc_result *result);
+
+/* export.c: streams the whole list; takes the payload from the worker's decoded. */
+enum step_result export_start(struct request *r);
 
 /* reply.c: each answers the request and ends it. */
 enum step_result reply_error(struct request *r, enum status s, const char *text); /* text NULL: the status's own */
 enum step_result reply_refusal(struct request *r, enum status s, struct str text, struct str status_bytes, const struct field_violation *v, size_t n);
 enum step_result reply_send(struct request *r, int http, const char *content_type, struct str body);
+/* A streamed answer: begin, then http_reply_chunk, then end (whole false: the connection is cut, so that nobody takes the part for all). */
+void reply_begin(struct request *r, int http, const char *content_type);
+void reply_end(struct request *r, int http, bool whole);
 struct encode_input reply_encode_input(struct request *r);
 struct str request_header(const struct request *r, const char *name);
 

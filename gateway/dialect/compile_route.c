@@ -198,6 +198,8 @@ static bool route_shape(struct compile *c, struct route_impl *r)
 	const Crm__Dialect__Shape *shape;
 
 	r->message = str_of(r->src->message ? r->src->message : "");
+	if (r->src->export)
+		return true;
 	if (!r->src->wrap)
 		return r->output != OUTPUT_LIST || r->no_body || compile_fail(c, "a list needs wrap");
 	shape = shape_find(c->d->src, r->src->wrap);
@@ -418,6 +420,28 @@ static bool route_sets(struct compile *c, struct route_impl *r)
 	return true;
 }
 
+/* The file's name goes into a header as it is. */
+static bool route_export(struct compile *c, struct route_impl *r)
+{
+	const Crm__Dialect__Route__Export *e = r->src->export;
+	const struct schema_method *note;
+
+	if (!e)
+		return true;
+	if (r->output != OUTPUT_LIST || !r->out || r->src->wrap)
+		return compile_fail(c, "export: needs a list with out and without wrap");
+	if (!e->name || !*e->name || e->name[strspn(e->name, "abcdefghijklmnopqrstuvwxyz0123456789-")])
+		return compile_fail(c, "export: name must be of a-z, 0-9 and -");
+	r->pub.export_name = e->name;
+	if (!e->note)
+		return true;
+	note = schema_method_find(c->schema, str_of(e->note));
+	if (!note || strcmp(note->input->name, "crm.v1.Empty") != 0)
+		return compile_fail(c, "export: note: there is no rpc '%s' that takes Empty", e->note);
+	r->pub.export_note = note;
+	return true;
+}
+
 static bool route_rate(struct compile *c, struct route_impl *r)
 {
 	const struct dialect *d = &c->d->pub;
@@ -442,7 +466,7 @@ bool compile_route(struct compile *c, const Crm__Dialect__Route *src, struct rou
 		return compile_fail(c, "status must be 2xx");
 	if (!route_on(c, r) || !route_rpc(c, r) || !route_body(c, r) || !route_output(c, r) || !route_shape(c, r))
 		return false;
-	if (!route_params(c, r) || !route_sets(c, r) || !route_rate(c, r))
+	if (!route_params(c, r) || !route_sets(c, r) || !route_rate(c, r) || !route_export(c, r))
 		return false;
 	if ((r->pub.status == 204) != r->no_body)
 		return compile_fail(c, "no_body and status 204 go together");

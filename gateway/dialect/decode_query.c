@@ -270,6 +270,11 @@ static void read_special(struct decoder *d, const struct param_plan *p, struct s
 		break;
 	case CRM__DIALECT__PARAM__SPECIAL__ORDER: read_order(d, p, text, g); break;
 	case CRM__DIALECT__PARAM__SPECIAL__ORDERING: read_ordering(d, p, text); break;
+	case CRM__DIALECT__PARAM__SPECIAL__FORMAT:
+		d->out->format = str_ieq(text, STR("json")) ? EXPORT_JSON : EXPORT_CSV;
+		if (!str_ieq(text, STR("json")) && !str_ieq(text, STR("csv")))
+			decode_violate(d, p->name, "in", NULL, "csv, json");
+		break;
 	default: break;
 	}
 }
@@ -297,6 +302,8 @@ static void finish_list(struct decoder *d, struct paging *g)
 {
 	struct page *page = &d->out->page;
 
+	if (d->r->pub.export_name)
+		g->limit = d->d->max_limit;
 	if (g->limit < 1)
 		g->limit = d->d->limit;
 	if (g->limit > d->d->max_limit)

@@ -48,6 +48,8 @@ struct route {
 	bool reads_body;
 	bool creates;                  /* Location is sent when the reply is an entity */
 	bool is_list;
+	const char *export_name;       /* the list is streamed as a file of this name; NULL: it is not */
+	const struct schema_method *export_note; /* called before the first row; NULL: none */
 	struct route_impl *impl;
 };
 
@@ -117,11 +119,14 @@ struct field_violation {
 	struct str rule, text, param;
 };
 
+enum export_format { EXPORT_CSV, EXPORT_JSON };
+
 #define DECODE_MAX_VIOLATIONS 64
 
 struct decoded {
 	struct buf payload;          /* wire bytes of rpc->input; heap: buf_fini */
 	struct page page;
+	enum export_format format;   /* of an export */
 	struct field_violation violations[DECODE_MAX_VIOLATIONS];
 	size_t n_violations;
 	struct str unknown_fields;   /* comma-separated members that were ignored; in the arena */
@@ -161,6 +166,18 @@ struct encoded {
 
 /* reply: wire bytes of rpc->output. Appends the body to out. False: the reply is malformed (INTERNAL). */
 bool route_encode(const struct encode_input *in, struct str reply, struct buf *out, struct encoded *info);
+
+struct exported {
+	size_t rows;
+	struct str next_cursor; /* slice of the reply; empty: this was the last page */
+};
+
+/*
+ * Appends the items of one page of an export: CSV (RFC 4180, a head line on the first page, cells that a spreadsheet would take for
+ * a formula get an apostrophe in front) or the elements of a JSON array with its opening bracket. export_close ends the file.
+ */
+bool export_rows(const struct encode_input *in, struct str reply, enum export_format format, bool first, struct buf *out, struct exported *info);
+void export_close(enum export_format format, struct buf *out);
 
 /*
  * Appends the error body in the dialect's shape and gives its HTTP status. route may be NULL (before routing).

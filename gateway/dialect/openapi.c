@@ -13,6 +13,7 @@ static void special_schema(struct oa *o, const struct param_plan *p)
 		buf_printf(o->b, "\"type\":\"integer\",\"minimum\":1,\"maximum\":%u,\"default\":%u", o->d->max_limit, o->d->limit);
 		break;
 	case CRM__DIALECT__PARAM__SPECIAL__OFFSET: buf_printf(o->b, "\"type\":\"integer\",\"minimum\":0,\"maximum\":%d,\"default\":0", OFFSET_MAX); break;
+	case CRM__DIALECT__PARAM__SPECIAL__FORMAT: buf_z(o->b, "\"type\":\"string\",\"enum\":[\"csv\",\"json\"],\"default\":\"csv\""); break;
 	case CRM__DIALECT__PARAM__SPECIAL__ORDER: buf_z(o->b, "\"type\":\"string\",\"enum\":[\"asc\",\"desc\"]"); break;
 	default: buf_z(o->b, "\"type\":\"string\",\"maxLength\":1000"); break;
 	}
@@ -132,8 +133,12 @@ static void success_print(struct oa *o, const struct route_impl *r)
 	buf_z(o->b, "{\"description\":");
 	buf_json_str(o->b, r->message.n ? r->message : (r->no_body ? STR("Done, no body") : STR("Done")));
 	if (!r->no_body) {
-		buf_z(o->b, ",\"content\":{\"application/json\":{\"schema\":");
-		if (r->has_shape) {
+		buf_z(o->b, r->pub.export_name ? ",\"content\":{\"text/csv\":{\"schema\":{\"type\":\"string\"}},\"application/json\":{\"schema\":" : ",\"content\":{\"application/json\":{\"schema\":");
+		if (r->pub.export_name) {
+			buf_z(o->b, "{\"type\":\"array\",\"items\":{");
+			oa_resource_ref(o, r->out, OA_OUT);
+			buf_z(o->b, "}}");
+		} else if (r->has_shape) {
 			oa_template(o, shape_template(r->dialect, r->src->wrap), r);
 		} else if (r->out) {
 			buf_c(o->b, '{');

@@ -74,6 +74,8 @@ void http_reply_begin(struct http_exchange *x, int status, struct str headers);
 bool http_reply_chunk(struct http_exchange *x, struct str data);
 size_t http_reply_pending(const struct http_exchange *x);
 void http_reply_end(struct http_exchange *x);
+/* Instead of end: closes the connection, so that the client sees that the reply is not complete. */
+void http_reply_abort(struct http_exchange *x);
 
 bool http_gone(const struct http_exchange *x);
 

@@ -189,6 +189,15 @@ void http_reply_end(struct http_exchange *x)
 	http_conn_answered(c);
 }
 
+void http_reply_abort(struct http_exchange *x)
+{
+	struct http_conn *c = x->conn;
+
+	if (c->state != CONN_CLOSED)
+		http_conn_close(c);
+	http_conn_answered(c);
+}
+
 bool http_gone(const struct http_exchange *x)
 {
 	return x->conn->state == CONN_CLOSED;

@@ -1,5 +1,8 @@
 """All of the audit document: statistics, compliance, security events, retention, alerts, export."""
 
+import csv
+import io
+import json
 import uuid
 
 import pytest
@@ -139,3 +142,64 @@ def test_compliance_report(fresh):
 ])
 def test_nobody_reads_it_without_a_token(stack, method, path):
     assert requests.request(method, BASE["backend"] + path, json={}, timeout=20).status_code == 401
+
+
+def test_export_csv_holds_every_row_in_order_and_no_formula(fresh):
+    n = 350
+    r = fresh.saas.post("/leads/bulk", json={"leads": [{"firstName": f"E{i}", "lastName": "=HYPERLINK(1)"} for i in range(n)]})
+    assert r.status_code in (200, 201)
+    audited(fresh, n, resource="lead")
+    r = fresh.backend.get("/audit/export", params={"resource": "leads", "sort": "sequence", "order": "asc"}, headers={"User-Agent": "=cmd()"})
+    assert r.status_code == 200 and r.headers["Content-Type"].startswith("text/csv")
+    assert r.headers["Content-Disposition"] == 'attachment; filename="audit-logs.csv"' and r.headers["Transfer-Encoding"] == "chunked"
+    rows = list(csv.DictReader(io.StringIO(r.content.decode(), newline="")))
+    assert len(rows) == n and [int(x["sequence"]) for x in rows] == sorted(int(x["sequence"]) for x in rows)
+    assert all(x["action"] == "created" and x["resource"] == "lead" and json.loads(x["after"])["given"].startswith("E") for x in rows)
+    assert json.loads(rows[0]["user"])["email"] == fresh.email and len(rows[0]["hash"]) == 64
+    # the export itself is in the log, and what the client called itself is no formula
+    audited(fresh, 1, action="exported")
+    assert events(fresh, type="export")
+    rows = list(csv.DictReader(io.StringIO(fresh.backend.get("/audit/export", params={"action": "exported"}).text, newline="")))
+    assert rows[0]["userAgent"] == "'=cmd()"
+
+
+def test_export_json_equals_the_list(fresh):
+    for i in range(3):
+        lead(fresh, f'Quote " comma, line\n{i}')
+    audited(fresh, 3, resource="lead")
+    r = fresh.backend.get("/audit/export", params={"format": "json", "resource": "lead"})
+    assert r.headers["Content-Disposition"] == 'attachment; filename="audit-logs.json"'
+    assert r.json() == fresh.backend.get("/audit/logs", params={"resource": "lead"}).json()["data"]
+    table = list(csv.DictReader(io.StringIO(fresh.backend.get("/audit/export", params={"resource": "lead"}).content.decode(), newline="")))
+    assert [json.loads(x["after"]) for x in table] == [x["after"] for x in r.json()]
+    assert fresh.backend.get("/audit/export", params={"format": "json", "resource": "nothing-like-it"}).json() == []
+
+
+def test_export_refuses_what_it_does_not_know(fresh, other):
+    assert fresh.backend.get("/audit/export", params={"format": "exe"}).status_code == 422
+    assert fresh.backend.get("/audit/export", params={"dateFrom": "soon"}).status_code == 422
+    assert requests.get(BASE["backend"] + "/audit/export", timeout=20).status_code == 401
+    r = fresh.backend.call("HEAD", "/audit/export")
+    assert r.status_code == 200 and r.content == b""
+    made = lead(fresh)
+    audited(fresh, 1, resource="lead")
+    assert made["id"] not in other.backend.get("/audit/export", params={"resource": "lead"}).text
+
+
+def test_a_slow_reader_of_an_export_holds_nobody_up(fresh):
+    r = fresh.saas.post("/leads/bulk", json={"leads": [{"firstName": f"S{i}", "lastName": "x" * 90} for i in range(1000)]})
+    assert r.status_code in (200, 201)
+    audited(fresh, 1000, resource="lead")
+    with fresh.backend.call("GET", "/audit/export", params={"resource": "lead"}, stream=True) as slow:
+        assert slow.status_code == 200
+        chunks = slow.iter_content(4096)
+        first = next(chunks)
+        assert first.startswith(b"id,action")
+        for _ in range(5):
+            assert fresh.backend.get("/audit/logs", params={"limit": 1}).status_code == 200
+        rest = b"".join(chunks)
+        assert (first + rest).count(b"\r\n") == 1001
+    # one that goes away in the middle
+    with fresh.backend.call("GET", "/audit/export", params={"resource": "lead"}, stream=True) as gone:
+        next(gone.iter_content(10))
+    assert fresh.backend.get("/audit/logs", params={"limit": 1}).status_code == 200

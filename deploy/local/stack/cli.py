@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from . import database, demo, doctor, logs, proc, supervisor
+from . import audit, bus, database, demo, doctor, logs, proc, supervisor
 from .config import Config, ConfigError
 
 READY_S = 60
@@ -46,6 +46,10 @@ def read_state(cfg):
         return json.loads(cfg.state.read_text())
     except (OSError, ValueError):
         return None
+
+
+def bus_in_use(cfg):
+    return (read_state(cfg) or {}).get("bus") or "postgres"
 
 
 def tail(path, n=12):
@@ -369,6 +373,20 @@ def parser():
     c.add_argument("-n", "--lines", type=int, default=20)
     command("doctor", "check what can be wrong and say how to mend it", run_doctor)
     command("seed", "make the demo tenant", seed)
+    c = command("audit", "check the audit log against its signed checkpoints, or dump it", audit.run)
+    c.add_argument("action", choices=["verify", "dump", "public-key"])
+    c.add_argument("--dump", metavar="FILE", help="verify: check this dump instead of the database; dump: where to")
+    c.add_argument("--checkpoints", metavar="FILE", help="signed checkpoints; default: those of this installation")
+    c.add_argument("--public-key", metavar="HEX", help="default: of this installation's signing key")
+    c = command("events", "show events as they happen", lambda cfg, a, s: bus.tail(cfg, a, s, bus_in_use(cfg)))
+    c.add_argument("action", choices=["tail"])
+    c.add_argument("--tenant", metavar="ID")
+    c.add_argument("--type", metavar="TYPE", help="customers.lead.created; * stands for any text")
+    c.add_argument("--from", dest="since", metavar="TIME", help="begin there, at most 7 days back; default: now")
+    c.add_argument("-n", "--lines", type=int, default=0, help="end after so many")
+    c = command("dlq", "dead letters: list, show, redrive", lambda cfg, a, s: bus.dlq(cfg, a, s, bus_in_use(cfg)))
+    c.add_argument("action", choices=["list", "show", "redrive"])
+    c.add_argument("id", nargs="?", help="of the event; redrive also takes `all`")
     command("reset", "stop and delete all data", reset).add_argument("--yes", action="store_true")
     c = sub.add_parser("_supervise", parents=[common])
     c.add_argument("bus")

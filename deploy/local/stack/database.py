@@ -144,8 +144,17 @@ def is_ready(cfg):
     return r.returncode == 0
 
 
+def psql_argv(cfg, database="crm", user="postgres"):
+    return [tool(cfg, "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", str(cfg.socket_dir()), "-p", str(PG_PORT), "-U", user, "-d", database]
+
+
 def psql(cfg, *args, database="crm", user="postgres"):
-    return run([tool(cfg, "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", str(cfg.socket_dir()), "-p", str(PG_PORT), "-U", user, "-d", database, *args])
+    return run([*psql_argv(cfg, database, user), *args])
+
+
+def psql_script(cfg, script, *args):
+    """Like psql, with the statements on standard input: only there are :'variables' replaced."""
+    return subprocess.run([*psql_argv(cfg), *args], input=script + "\n;\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def bootstrap(cfg):
