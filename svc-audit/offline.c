@@ -132,7 +132,10 @@ static bool checkpoints_read(const char *path)
 		fprintf(stderr, "svc-audit verify: %s: %s\n", path, strerror(errno));
 		return false;
 	}
-	while ((n = getline(&line, &cap, f)) > 0) {
+	for (;;) {
+		n = getline(&line, &cap, f);
+		if (n <= 0)
+			break;
 		if (line[n - 1] != '\n')
 			me.torn++;
 		else if (!checkpoint_line(line))

@@ -351,6 +351,21 @@ static void test_streamed_reply_is_chunked_or_closed(void **state)
 	close(fd);
 }
 
+static void test_aborted_reply_has_no_end_and_no_successor(void **state)
+{
+	int fd = test_connect(&server);
+
+	assert_true(ask(fd, GET("/abort") GET_CLOSE("/x"), 1000));
+	assert_int_equal(count("HTTP/1.1 200"), 1);
+	assert_int_equal(count("4\r\nhalf\r\n"), 1);
+	assert_int_equal(count("\r\n0\r\n"), 0);
+	close(fd);
+	fd = test_connect(&server);
+	assert_true(ask(fd, GET_CLOSE("/x"), 1000));
+	assert_true(replied("hello"));
+	close(fd);
+}
+
 static void test_connections_per_address_are_limited(void **state)
 {
 	struct test_server few;
@@ -617,6 +632,7 @@ int main(void)
 		cmocka_unit_test(test_big_reply_reaches_a_slow_reader_whole),
 		cmocka_unit_test(test_reader_that_takes_nothing_is_cut_off),
 		cmocka_unit_test(test_streamed_reply_is_chunked_or_closed),
+		cmocka_unit_test(test_aborted_reply_has_no_end_and_no_successor),
 		cmocka_unit_test(test_connections_per_address_are_limited),
 		cmocka_unit_test(test_drain_answers_what_is_in_flight_and_ends),
 		cmocka_unit_test(test_running_out_of_descriptors_is_survived),

@@ -63,6 +63,10 @@ static inline void test_handle(void *arg, struct http_exchange *x)
 		event_base_once(t->base, -1, EV_TIMEOUT, test_late, x, &soon);
 	} else if (str_eq(r->path, STR("/stream"))) {
 		test_stream(x);
+	} else if (str_eq(r->path, STR("/abort"))) {
+		http_reply_begin(x, 200, STR(""));
+		http_reply_chunk(x, STR("half"));
+		http_reply_abort(x);
 	} else if (str_eq(r->path, STR("/big"))) {
 		char *big = calloc(1, 4000000);
 
