@@ -158,7 +158,7 @@ static enum status note(struct rpc_call *call, struct db_conn *db, const char *t
 	return handler_event(call, db, &e);
 }
 
-/* Not idempotent by key on purpose: replaying the reply would mean storing the secret. */
+/* Nothing secret is stored: an answer that is given again under its idempotency key is without the key itself. */
 void api_keys_create(struct rpc_call *call, struct db_conn *db)
 {
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
@@ -176,7 +176,8 @@ void api_keys_create(struct rpc_call *call, struct db_conn *db)
 	uuid7(id);
 	token_api_key_new(id, text);
 	token_hash(str_of(text), hash);
-	s = db_begin(db, call->who.tenant_id);
+	if (!handler_begin(call, db, &s))
+		goto out;
 	if (s == STATUS_OK)
 		s = insert(call, db, in, id, hash, &out);
 	if (s == STATUS_OK)
@@ -184,13 +185,14 @@ void api_keys_create(struct rpc_call *call, struct db_conn *db)
 	if (s == STATUS_OK)
 		s = note(call, db, "auth.api_key.created", id, out.seq, 1, NULL, after);
 	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+		s = handler_finish(call, db, handler_pack(call, &out));
 	if (s != STATUS_OK) {
 		handler_fail(call, db, s);
 	} else {
 		out.key = text;
 		handler_reply(call, &out);
 	}
+out:
 	OPENSSL_cleanse(text, sizeof(text));
 }
 
@@ -226,13 +228,12 @@ void api_keys_revoke(struct rpc_call *call, struct db_conn *db)
 	Crm__V1__KeyRequest *req = handler_request(call, &crm__v1__key_request__descriptor);
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = req->key ? revoke(call, db, req->key) : STATUS_BAD_REQUEST;
 	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+		s = handler_finish(call, db, (struct str){ "", 0 });
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else

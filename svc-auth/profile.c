@@ -130,10 +130,8 @@ static enum status note_update(struct rpc_call *call, struct db_conn *db, const 
 
 static enum status lock_and_read(struct rpc_call *call, struct db_conn *db, const char *id, Crm__V1__User **old, const char **before)
 {
-	enum status s = db_begin(db, call->who.tenant_id);
+	enum status s = db_exec(db, NULL, "SELECT FROM person WHERE id = $1::uuid FOR UPDATE", 1, &id);
 
-	if (s == STATUS_OK)
-		s = db_exec(db, NULL, "SELECT FROM person WHERE id = $1::uuid FOR UPDATE", 1, &id);
 	if (s == STATUS_OK)
 		s = user_read(call, db, id, NULL, old);
 	return s == STATUS_OK ? row_json(call, db, id, before) : s;
@@ -144,6 +142,7 @@ void auth_profile_update(struct rpc_call *call, struct db_conn *db)
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
 	Crm__V1__User *in = w ? handler_entity(call, w, &crm__v1__user__descriptor, false) : NULL, *old = NULL, *now = NULL;
 	const char *id = param_str(call, call->who.user_id), *before = NULL;
+	struct str reply = { "", 0 };
 	enum status s;
 
 	if (!in)
@@ -152,7 +151,10 @@ void auth_profile_update(struct rpc_call *call, struct db_conn *db)
 		rpc_reply_error(call, STATUS_PERMISSION_DENIED, NULL);
 		return;
 	}
-	s = lock_and_read(call, db, id, &old, &before);
+	if (!handler_begin(call, db, &s))
+		return;
+	if (s == STATUS_OK)
+		s = lock_and_read(call, db, id, &old, &before);
 	if (s == STATUS_OK && w->has_expected_version && w->expected_version != old->version)
 		s = STATUS_PRECONDITION_FAILED;
 	if (s == STATUS_OK && !only_own_fields(call, w, in, old))
@@ -163,12 +165,14 @@ void auth_profile_update(struct rpc_call *call, struct db_conn *db)
 		s = read_profile(call, db, &now);
 	if (s == STATUS_OK)
 		s = note_update(call, db, id, before, now->version);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+	if (s == STATUS_OK) {
+		reply = handler_pack(call, now);
+		s = handler_finish(call, db, reply);
+	}
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else
-		handler_reply(call, now);
+		rpc_reply_ok(call, reply);
 }
 
 void auth_permissions(struct rpc_call *call, struct db_conn *db)

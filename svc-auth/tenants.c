@@ -187,8 +187,7 @@ static enum status create(struct rpc_call *call, struct db_conn *db, const Crm__
 		s = row_json(call, db, id, &after);
 	if (s == STATUS_OK)
 		s = note(call, db, "auth.tenant.created", m, NULL, after);
-	/* the idempotency row is the caller's tenant's */
-	return s == STATUS_OK ? handler_tenant(db, param_str(call, call->who.tenant_id)) : s;
+	return s;
 }
 
 void tenants_create(struct rpc_call *call, struct db_conn *db)
@@ -205,19 +204,14 @@ void tenants_create(struct rpc_call *call, struct db_conn *db)
 		rpc_reply_error(call, STATUS_PERMISSION_DENIED, NULL);
 		return;
 	}
-	s = db_begin(db, call->who.tenant_id);
-	if (s == STATUS_OK && idempotent_begin(db, call) == IDEM_REPLIED) {
-		db_rollback(db);
+	if (!handler_begin(call, db, &s))
 		return;
-	}
 	if (s == STATUS_OK)
 		s = create(call, db, in, &m);
 	if (s == STATUS_OK) {
 		reply = handler_pack(call, m.tenant);
-		s = idempotent_finish(db, call, reply);
+		s = handler_finish(call, db, reply);
 	}
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else
@@ -258,22 +252,24 @@ void tenants_update(struct rpc_call *call, struct db_conn *db)
 {
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
 	Crm__V1__Tenant *in = w ? handler_entity(call, w, &crm__v1__tenant__descriptor, false) : NULL;
+	struct str reply = { "", 0 };
 	struct member m;
 	enum status s;
 
-	if (!in)
+	if (!in || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = own_as_admin(call, db, w->key, CRM__V1__PERMISSION__TENANTS_WRITE, &m);
 	if (s == STATUS_OK)
 		s = update(call, db, w, in, &m);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+	if (s == STATUS_OK) {
+		reply = handler_pack(call, m.tenant);
+		s = handler_finish(call, db, reply);
+	}
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else
-		handler_reply(call, m.tenant);
+		rpc_reply_ok(call, reply);
 }
 
 /* No login, no refresh, no token issued until now works any more; the data stays for 30 days. */
@@ -307,15 +303,14 @@ void tenants_delete(struct rpc_call *call, struct db_conn *db)
 	struct member m;
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = own_as_admin(call, db, req->key, CRM__V1__PERMISSION__TENANTS_DELETE, &m);
 	if (s == STATUS_OK)
 		s = delete(call, db, &m, req);
 	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+		s = handler_finish(call, db, (struct str){ "", 0 });
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else
