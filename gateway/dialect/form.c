@@ -52,6 +52,9 @@ static void pair_read(struct arena *a, struct str raw, struct pair *p)
 		p->value = value;
 		p->bad = true;
 	}
+	/* `tags[]=a&tags[]=b` is how PHP, Rails and several query builders write a list */
+	if (p->name.n > 2 && memcmp(p->name.p + p->name.n - 2, "[]", 2) == 0)
+		p->name.n -= 2;
 }
 
 struct pair *form_parse(struct arena *a, struct str text, size_t *n)
