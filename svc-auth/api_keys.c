@@ -137,18 +137,7 @@ static enum status insert(struct rpc_call *call, struct db_conn *db, const Crm__
 	return s;
 }
 
-static enum status row_json(struct rpc_call *call, struct db_conn *db, const char *id, const char **json)
-{
-	PGresult *res = NULL;
-	enum status s = db_exec(db, &res, "SELECT to_jsonb(k) - 'key_hash' FROM api_key k WHERE id = $1::uuid", 1, &id);
-
-	if (s == STATUS_OK && PQntuples(res) == 0)
-		s = STATUS_NOT_FOUND;
-	if (s == STATUS_OK)
-		*json = col_text(call, res, 0, 0);
-	PQclear(res);
-	return s;
-}
+#define KEY_JSON "SELECT to_jsonb(k) - 'key_hash' FROM api_key k WHERE id = $1::uuid"
 
 static enum status note(struct rpc_call *call, struct db_conn *db, const char *type, const char *id, int64_t seq, uint64_t version, const char *before,
     const char *after)
@@ -181,7 +170,7 @@ void api_keys_create(struct rpc_call *call, struct db_conn *db)
 	if (s == STATUS_OK)
 		s = insert(call, db, in, id, hash, &out);
 	if (s == STATUS_OK)
-		s = row_json(call, db, id, &after);
+		s = handler_row_json(call, db, KEY_JSON, id, &after);
 	if (s == STATUS_OK)
 		s = note(call, db, "auth.api_key.created", id, out.seq, 1, NULL, after);
 	if (s == STATUS_OK)
@@ -217,7 +206,7 @@ static enum status revoke(struct rpc_call *call, struct db_conn *db, const Crm__
 	}
 	PQclear(res);
 	if (s == STATUS_OK)
-		s = row_json(call, db, id, &before);
+		s = handler_row_json(call, db, KEY_JSON, id, &before);
 	if (s == STATUS_OK)
 		s = handler_change(call, db, "api_key", id, 0, true);
 	return s == STATUS_OK ? note(call, db, "auth.api_key.revoked", id, seq, 2, before, NULL) : s;

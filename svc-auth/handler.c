@@ -197,6 +197,19 @@ enum status handler_seq(struct rpc_call *call, struct db_conn *db, const char *t
 	return s;
 }
 
+enum status handler_row_json(struct rpc_call *call, struct db_conn *db, const char *sql, const char *id, const char **json)
+{
+	PGresult *res = NULL;
+	enum status s = db_exec(db, &res, sql, 1, &id);
+
+	if (s == STATUS_OK && PQntuples(res) == 0)
+		s = STATUS_NOT_FOUND;
+	if (s == STATUS_OK)
+		*json = col_text(call, res, 0, 0);
+	PQclear(res);
+	return s;
+}
+
 enum status handler_event(struct rpc_call *call, struct db_conn *db, const struct event *e)
 {
 	struct rpc_principal who = call->who;

@@ -101,25 +101,14 @@ static enum status write_person(struct rpc_call *call, struct db_conn *db, const
 		       6, params);
 }
 
-static enum status row_json(struct rpc_call *call, struct db_conn *db, const char *id, const char **json)
-{
-	PGresult *res = NULL;
-	enum status s = db_exec(db, &res, "SELECT to_jsonb(v) FROM user_view v WHERE id = $1::uuid", 1, &id);
-
-	if (s == STATUS_OK && PQntuples(res) == 0)
-		s = STATUS_NOT_FOUND;
-	if (s == STATUS_OK)
-		*json = col_text(call, res, 0, 0);
-	PQclear(res);
-	return s;
-}
+#define USER_JSON "SELECT to_jsonb(v) FROM user_view v WHERE id = $1::uuid"
 
 /* Gateways keep names of people: they hear that this one changed. */
 static enum status note_update(struct rpc_call *call, struct db_conn *db, const char *id, const char *before, uint64_t version)
 {
 	struct event e = { .type = "auth.user.updated", .entity = "user", .entity_id = id, .entity_seq = call->who.user_seq, .version = version,
 		.before = before };
-	enum status s = row_json(call, db, id, &e.after);
+	enum status s = handler_row_json(call, db, USER_JSON, id, &e.after);
 
 	if (s == STATUS_OK)
 		s = handler_event(call, db, &e);
@@ -134,7 +123,7 @@ static enum status lock_and_read(struct rpc_call *call, struct db_conn *db, cons
 
 	if (s == STATUS_OK)
 		s = user_read(call, db, id, NULL, old);
-	return s == STATUS_OK ? row_json(call, db, id, before) : s;
+	return s == STATUS_OK ? handler_row_json(call, db, USER_JSON, id, before) : s;
 }
 
 void auth_profile_update(struct rpc_call *call, struct db_conn *db)

@@ -125,18 +125,7 @@ static enum status own_as_admin(struct rpc_call *call, struct db_conn *db, const
 	return handler_tenant(db, m->tenant_id);
 }
 
-static enum status row_json(struct rpc_call *call, struct db_conn *db, const char *id, const char **json)
-{
-	PGresult *res = NULL;
-	enum status s = db_exec(db, &res, "SELECT to_jsonb(t) FROM tenant t WHERE id = $1::uuid FOR UPDATE", 1, &id);
-
-	if (s == STATUS_OK && PQntuples(res) == 0)
-		s = STATUS_NOT_FOUND;
-	if (s == STATUS_OK)
-		*json = col_text(call, res, 0, 0);
-	PQclear(res);
-	return s;
-}
+#define TENANT_JSON "SELECT to_jsonb(t) FROM tenant t WHERE id = $1::uuid FOR UPDATE"
 
 static enum status note(struct rpc_call *call, struct db_conn *db, const char *type, const struct member *m, const char *before, const char *after)
 {
@@ -184,7 +173,7 @@ static enum status create(struct rpc_call *call, struct db_conn *db, const Crm__
 	if (s == STATUS_OK)
 		s = member_in(call, db, param_str(call, call->who.user_id), id, m);
 	if (s == STATUS_OK)
-		s = row_json(call, db, id, &after);
+		s = handler_row_json(call, db, TENANT_JSON, id, &after);
 	if (s == STATUS_OK)
 		s = note(call, db, "auth.tenant.created", m, NULL, after);
 	return s;
@@ -231,7 +220,7 @@ static enum status update(struct rpc_call *call, struct db_conn *db, const Crm__
 		settings_of(call, handler_writes(w, SETTINGS) ? in : old), pick(w, SIZE, in->size, old->size),
 		pick(w, INDUSTRY, in->industry, old->industry), w->has_expected_version ? param_i64(call, (int64_t)w->expected_version) : NULL };
 	PGresult *res = NULL;
-	enum status s = row_json(call, db, m->tenant_id, &before);
+	enum status s = handler_row_json(call, db, TENANT_JSON, m->tenant_id, &before);
 
 	if (s == STATUS_OK)
 		s = db_exec(db, &res,
@@ -244,7 +233,7 @@ static enum status update(struct rpc_call *call, struct db_conn *db, const Crm__
 	if (s == STATUS_OK)
 		s = member_in(call, db, m->user_id, m->tenant_id, m);
 	if (s == STATUS_OK)
-		s = row_json(call, db, m->tenant_id, &after);
+		s = handler_row_json(call, db, TENANT_JSON, m->tenant_id, &after);
 	return s == STATUS_OK ? note(call, db, "auth.tenant.updated", m, before, after) : s;
 }
 
@@ -278,7 +267,7 @@ static enum status delete(struct rpc_call *call, struct db_conn *db, const struc
 	const char *before = NULL;
 	const char *params[] = { m->tenant_id, req->has_expected_version ? param_i64(call, (int64_t)req->expected_version) : NULL };
 	PGresult *res = NULL;
-	enum status s = row_json(call, db, m->tenant_id, &before);
+	enum status s = handler_row_json(call, db, TENANT_JSON, m->tenant_id, &before);
 
 	if (s == STATUS_OK)
 		s = db_exec(db, &res,
