@@ -189,6 +189,7 @@ static void test_service_and_owner_cannot_change_the_log(void **state)
 }
 
 static void test_tenant_sees_its_own_entries_only(void **state)
+static void test_a_search_that_finds_much_gives_no_more_ids_than_say_so(void **state)
 {
 	PGresult *r = NULL;
 
@@ -197,6 +198,20 @@ static void test_tenant_sees_its_own_entries_only(void **state)
 	assert_string_equal(PQgetvalue(r, 0, 0), "3");
 	assert_string_equal(PQgetvalue(r, 0, 1), "3");
 	PQclear(r);
+}
+
+static void test_a_search_that_finds_much_gives_no_more_ids_than_say_so(void **state)
+{
+	PGresult *r = NULL;
+
+	append("33333333-3333-4333-8333-333333333333", 2100);
+	assert_int_equal(pgconn_begin(app), STATUS_OK);
+	assert_int_equal(pgconn_exec(app, NULL, "SELECT set_config('app.tenant_id', '33333333-3333-4333-8333-333333333333', true)", 0, NULL), STATUS_OK);
+	assert_int_equal(pgconn_exec(app, &r, "SELECT (SELECT count(*) FROM entry_search('lead')), (SELECT count(*) FROM entry_search('le_d'))", 0, NULL), STATUS_OK);
+	assert_string_equal(PQgetvalue(r, 0, 0), "2001");
+	assert_string_equal(PQgetvalue(r, 0, 1), "0");
+	PQclear(r);
+	pgconn_rollback(app);
 }
 
 static void test_append_that_fails_leaves_no_trace(void **state)
