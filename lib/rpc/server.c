@@ -17,7 +17,7 @@
 #include "rpc/handoff.h"
 #include "rpc/replay.h"
 
-enum { CONTEXTS = 128, SPARE_CALLS = 256, KEEP_OUT_BYTES = 256 * 1024 };
+enum { CONTEXTS = 128, SPARE_CALLS = 256, KEEP_OUT_BYTES = 64 * 1024, KEEP_ANSWER_BYTES = 4096 };
 
 /* One REP context: strictly receive, answer, send. Between receive's callback and send it belongs to the loop, else to NNG. */
 struct slot {
@@ -115,7 +115,7 @@ static struct served *served_new(struct rpc_server *sv, struct slot *slot)
 
 static void served_release(struct rpc_server *sv, struct served *c)
 {
-	if (sv->n_spares >= SPARE_CALLS || c->answer.cap > KEEP_OUT_BYTES) {
+	if (sv->n_spares >= SPARE_CALLS || c->answer.cap > KEEP_ANSWER_BYTES) {
 		arena_fini(&c->call.arena);
 		buf_fini(&c->answer);
 		free(c);

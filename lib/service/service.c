@@ -1,7 +1,6 @@
 /* The life of a service program: settings, migrate, start in order, serve, drain. */
 #include "service/service.h"
 
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include "db/cleaner.h"
 #include "events/relay.h"
 #include "resource/engine.h"
+#include "rpc/nng_threads.h"
 #include "service/dispatch.h"
 #include "service/ready.h"
 #include "telemetry/admin.h"
@@ -305,15 +305,6 @@ static void open_admin(const struct service *s)
 		exit(1);
 }
 
-/* Fewer switches between the loop and its helper threads: measured in performance.md's chain. */
-static void prefer_batch_scheduling(void)
-{
-	struct sched_param p = { 0 };
-
-	if (sched_setscheduler(0, SCHED_BATCH, &p) != 0)
-		log_debug("SERVICE-SCHED", "no batch scheduling");
-}
-
 static int serve(const struct service *s)
 {
 	const char *contract;
@@ -321,7 +312,7 @@ static int serve(const struct service *s)
 	load_settings(s, N_ROWS);
 	if (s->n_settings)
 		settings_load(s->settings, s->n_settings, s->settings_at);
-	prefer_batch_scheduling();
+	rpc_nng_start();
 	contract = text(text(me.settings.descriptor_dir, "/", s->name), ".pb", "");
 	me.schema = schema_load(&contract, 1);
 	me.base = event_base_new();
