@@ -35,7 +35,7 @@ static const struct setting rows[] = {
 	{ "BUS_URL", SETTING_TEXT, AT(bus_url), "", "postgres://… as bus_app, or kafka://host:9092", true, 0, 0 },
 	{ "DESCRIPTOR_DIR", SETTING_TEXT, AT(descriptor_dir), "build/gen/descriptors", "compiled contracts", false, 0, 0 },
 	{ "DB_READ_CONNS", SETTING_INT, AT(read_conns), "2", "connections for reads; more than 4 is slower", false, 1, 32 },
-	{ "DB_WRITE_CONNS", SETTING_INT, AT(write_conns), "4", "connections for writes", false, 1, 64 },
+	{ "DB_WRITE_CONNS", SETTING_INT, AT(write_conns), "16", "connections for writes: so many commits share a flush of the disk", false, 1, 64 },
 	{ "DB_WORKERS", SETTING_INT, AT(workers), "4", "threads for handlers, each with a connection", false, 1, 64 },
 };
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
