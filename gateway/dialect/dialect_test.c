@@ -598,7 +598,7 @@ static void an_order_the_service_lacks_names_the_parameter(void **state)
 
 static void brackets_behind_a_name_make_a_list(void **state)
 {
-	static const char *const queries[] = { "tags[]=a&tags[]=b", "tags%5B%5D=a&tags%5B%5D=b", "tags=a&tags=b", "tags=a,b" };
+	static const char *const queries[] = { "tags[]=a&tags[]=b", "tags%5B%5D=a&tags%5B%5D=b", "tags[0]=a&tags[17]=b", "tags=a&tags=b", "tags=a,b" };
 	struct exchange first, x;
 
 	decode_as(&first, "mvp", "GET", "/api/contacts", queries[0], "", "");
@@ -608,7 +608,7 @@ static void brackets_behind_a_name_make_a_list(void **state)
 		done(&x);
 	}
 	done(&first);
-	assert_int_equal(decode_as(&x, "mvp", "GET", "/api/contacts", "[]=a&tags=a", "", ""), STATUS_OK);
+	assert_int_equal(decode_as(&x, "mvp", "GET", "/api/contacts", "[]=a&[0]=b&]=c&tags[x]=d&tags=a", "", ""), STATUS_OK);
 	done(&x);
 }
 
@@ -706,6 +706,9 @@ static void mistakes_are_refused_with_their_place(void **state)
 {
 	refuses(OK_ERROR "resource { name: \"lead\" message: \"crm.v1.Lead\" f { j: \"phone\" p: \"fone\" } }", "lead.phone: no field 'fone' in crm.v1.Lead");
 	refuses(OK_ERROR "resource { name: \"lead\" message: \"crm.v1.Lead\" f { j: \"at\" p: \"created_us\" as: \"dec\" } }", "'dec' cannot encode created_us");
+	refuses(OK_ERROR "resource { name: \"lead\" message: \"crm.v1.Lead\" f { j: \"value\" p: \"value\" as: \"dec:9\" } }", "dec: digits are 1 to 6");
+	refuses(OK_ERROR "route { on: \"POST /api/auth/logout\" rpc: \"Auth.Logout\" example: '{}' }", "example: only for a body");
+	refuses(OK_ERROR "resource { name: \"out\" message: \"crm.v1.LogoutRequest\" f { j: \"t\" p: \"refresh_token\" } } route { on: \"POST /api/auth/logout\" rpc: \"Auth.Logout\" body: \"out\" example: '{' }", "example: ");
 	refuses(OK_ERROR "resource { name: \"lead\" message: \"crm.v1.Lad\" }", "there is no message crm.v1.Lad");
 	refuses(OK_ERROR "resource { name: \"lead\" message: \"crm.v1.Lead\" f { j: \"s\" p: \"status\" as: \"map:x\" } }", "there is no enum_map 'x'");
 	refuses(OK_ERROR "route { on: \"GET /x\" rpc: \"Leads.Nope\" }", "there is no rpc 'Leads.Nope'");

@@ -148,6 +148,10 @@ static void body_print(struct oa *o, const struct route_impl *r)
 	oa_key(o->b, "requestBody");
 	buf_z(o->b, "{\"required\":true,\"content\":{\"application/json\":{\"schema\":");
 	body_schema(o, r);
+	if (r->src->example) {
+		oa_key(o->b, "example");
+		buf_z(o->b, r->src->example);
+	}
 	buf_c(o->b, '}');
 	if (r->dialect->pub.accept_form && r->input != INPUT_BULK) {
 		buf_z(o->b, ",\"application/x-www-form-urlencoded\":{\"schema\":");
