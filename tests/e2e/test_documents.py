@@ -515,7 +515,8 @@ def test_lists_of_values_come_in_every_usual_form(fresh):
     ids = [fresh.backend.post("/customers/tags", json={"name": n}).json()["data"]["id"] for n in ("one", "two", "three")]
     for n, tag in enumerate(ids):
         fresh.backend.post("/customers", json={"companyName": f"C{n}", "tags": [tag]})
-    for query in (f"tags={ids[0]}&tags={ids[1]}", f"tags[]={ids[0]}&tags[]={ids[1]}", f"tags%5B%5D={ids[0]}&tags%5B%5D={ids[1]}", f"tags={ids[0]},{ids[1]}"):
+    for query in (f"tags={ids[0]}&tags={ids[1]}", f"tags[]={ids[0]}&tags[]={ids[1]}", f"tags%5B%5D={ids[0]}&tags%5B%5D={ids[1]}", f"tags={ids[0]},{ids[1]}",
+                  f"tags[0]={ids[0]}&tags[1]={ids[1]}"):
         assert fresh.backend.get("/customers?" + query).json()["meta"]["total"] == 2, query
     account = fresh.system.get("/crm/accounts/").json()["results"]
     territory = fresh.system.post("/territories/territories/", data={"name": "Form", "is_active": "true"}).json()
@@ -641,8 +642,9 @@ def test_openapi_has_every_documented_member_and_status(stack, document):
         wrong += [(route, x) for x in lacks(spec, good["content"]["application/json"]["schema"], block(document, heading, n))]
     for heading, route in REQUESTS[document]:
         method, path = route.split()
-        schema = spec["paths"][path][method]["requestBody"]["content"]["application/json"]["schema"]
-        wrong += [(route, x) for x in lacks(spec, schema, block(document, heading))]
+        content = spec["paths"][path][method]["requestBody"]["content"]["application/json"]
+        wrong += [(route, x) for x in lacks(spec, content["schema"], block(document, heading))]
+        wrong += [(route, "example", k) for k, v in content.get("example", {}).items() if k != "avatar" and block(document, heading).get(k) != v]
     wrong += lacks(spec, spec["components"]["schemas"]["Error"], block(document, ERRORS[document]))
     assert not wrong
     for methods in spec["paths"].values():
@@ -683,3 +685,12 @@ def test_openapi_requires_members_for_creation_only(stack, document):
                 continue
             name = methods[method]["requestBody"]["content"]["application/json"]["schema"]["$ref"].split("/")[-1]
             assert "required" not in spec["components"]["schemas"][name], (method, path, name)
+
+
+def test_duplicates_are_named(fresh):
+    """A client that shows the message alone says what is taken."""
+    fresh.backend.post("/customers/tags", json={"name": "VIP"})
+    r = fresh.backend.post("/customers/tags", json={"name": "vip"})
+    assert r.status_code == 409 and r.json()["message"] == "Name is already in use" and r.json()["errors"][0] == {"code": "DUPLICATE", "message": "Name is already in use", "field": "name"}
+    r = requests.post(BASE["saas"] + "/auth/register", json={"email": fresh.email, "password": "Admin@123", "tenantName": "x"}, timeout=20)
+    assert r.status_code == 409 and r.json()["error"]["code"] == "DUPLICATE" and r.json()["error"]["message"] == "Email is already registered"
