@@ -291,6 +291,65 @@ static void test_create_with_an_idempotency_key_happens_once(void **state)
 	assert_string_equal(value("SELECT count(*) FROM auth.tenant WHERE name = 'Once only'"), "1");
 }
 
+static struct outcome *keyed(const char *rpc, const struct rpc_principal *who, const void *message, struct str key)
+{
+	struct outcome *o = call_new(rpc, who, message);
+
+	o->call.idempotency_key = key;
+	o->call.idempotency_hash = STR("0123456789abcdef0123456789abcdef");
+	call_start(o);
+	call_wait(o);
+	return o;
+}
+
+static void test_changes_with_an_idempotency_key_happen_once(void **state)
+{
+	Crm__V1__Session *s = register_person("keyed@tenants.example", "Keyed");
+	struct rpc_principal who = principal_of(s);
+	Crm__V1__WriteRequest w = CRM__V1__WRITE_REQUEST__INIT, p = w;
+	Crm__V1__Tenant in = CRM__V1__TENANT__INIT;
+	Crm__V1__User me = CRM__V1__USER__INIT;
+	Crm__V1__Key key = CRM__V1__KEY__INIT;
+	uint32_t name = 16, display = 17;
+	uint8_t bytes[64], more[64];
+	struct outcome *o[2];
+
+	in.name = "Once";
+	key.id = s->tenant->id;
+	w = (Crm__V1__WriteRequest){ w.base, .key = &key, .has_entity = 1, .mask = &name, .n_mask = 1 };
+	w.entity = (ProtobufCBinaryData){ crm__v1__tenant__pack(&in, bytes), bytes };
+	me.display = "Once Only";
+	p.mask = &display;
+	p.n_mask = p.has_entity = 1;
+	p.entity = (ProtobufCBinaryData){ crm__v1__user__pack(&me, more), more };
+	for (int i = 0; i < 2; i++)
+		o[i] = keyed("Tenants.Update", &who, &w, STR("t"));
+	assert_true(o[1]->replayed && str_eq(o[0]->payload, o[1]->payload));
+	assert_string_equal(valuef("SELECT version FROM auth.tenant WHERE id = '?'", s->tenant->id), "2");
+	for (int i = 0; i < 2; i++)
+		o[i] = keyed("Auth.UpdateProfile", &who, &p, STR("p"));
+	assert_true(o[1]->replayed && str_eq(o[0]->payload, o[1]->payload));
+	assert_string_equal(valuef("SELECT version FROM auth.person WHERE id = '?'", s->user->id), "2");
+}
+
+static void test_an_api_key_is_made_once_and_its_secret_is_not_kept(void **state)
+{
+	struct rpc_principal who = principal_of(register_person("keyed@keys.example", "Keyed"));
+	Crm__V1__WriteRequest w = CRM__V1__WRITE_REQUEST__INIT;
+	Crm__V1__ApiKey in = CRM__V1__API_KEY__INIT, *first, *again;
+	uint8_t bytes[64];
+
+	in.name = "robot";
+	w.has_entity = 1;
+	w.entity = (ProtobufCBinaryData){ crm__v1__api_key__pack(&in, bytes), bytes };
+	first = reply_of(keyed("ApiKeys.Create", &who, &w, STR("k")), &crm__v1__api_key__descriptor);
+	again = reply_of(keyed("ApiKeys.Create", &who, &w, STR("k")), &crm__v1__api_key__descriptor);
+	assert_non_null(first->key);
+	assert_null(again->key);
+	assert_string_equal(first->id, again->id);
+	assert_string_equal(value("SELECT count(*) FROM auth.idempotency WHERE encode(reply, 'escape') ~ 'crm_live'"), "0");
+}
+
 static struct outcome *make_key(const struct rpc_principal *who, char **scope, size_t n)
 {
 	Crm__V1__WriteRequest w = CRM__V1__WRITE_REQUEST__INIT;
@@ -389,6 +448,8 @@ int main(void)
 		cmocka_unit_test_setup(test_an_admin_without_the_permission_changes_no_tenant, fresh),
 		cmocka_unit_test_setup(test_a_deleted_tenant_lets_nobody_in, fresh),
 		cmocka_unit_test_setup(test_create_with_an_idempotency_key_happens_once, fresh),
+		cmocka_unit_test_setup(test_changes_with_an_idempotency_key_happen_once, fresh),
+		cmocka_unit_test_setup(test_an_api_key_is_made_once_and_its_secret_is_not_kept, fresh),
 		cmocka_unit_test_setup(test_api_key_may_what_its_scopes_say_until_revoked, fresh),
 		cmocka_unit_test_setup(test_api_key_never_exceeds_its_maker, fresh),
 		cmocka_unit_test_setup(test_another_tenant_is_entered_by_members_only, fresh),

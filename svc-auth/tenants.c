@@ -125,18 +125,7 @@ static enum status own_as_admin(struct rpc_call *call, struct db_conn *db, const
 	return handler_tenant(db, m->tenant_id);
 }
 
-static enum status row_json(struct rpc_call *call, struct db_conn *db, const char *id, const char **json)
-{
-	PGresult *res = NULL;
-	enum status s = db_exec(db, &res, "SELECT to_jsonb(t) FROM tenant t WHERE id = $1::uuid FOR UPDATE", 1, &id);
-
-	if (s == STATUS_OK && PQntuples(res) == 0)
-		s = STATUS_NOT_FOUND;
-	if (s == STATUS_OK)
-		*json = col_text(call, res, 0, 0);
-	PQclear(res);
-	return s;
-}
+#define TENANT_JSON "SELECT to_jsonb(t) FROM tenant t WHERE id = $1::uuid FOR UPDATE"
 
 static enum status note(struct rpc_call *call, struct db_conn *db, const char *type, const struct member *m, const char *before, const char *after)
 {
@@ -184,11 +173,10 @@ static enum status create(struct rpc_call *call, struct db_conn *db, const Crm__
 	if (s == STATUS_OK)
 		s = member_in(call, db, param_str(call, call->who.user_id), id, m);
 	if (s == STATUS_OK)
-		s = row_json(call, db, id, &after);
+		s = handler_row_json(call, db, TENANT_JSON, id, &after);
 	if (s == STATUS_OK)
 		s = note(call, db, "auth.tenant.created", m, NULL, after);
-	/* the idempotency row is the caller's tenant's */
-	return s == STATUS_OK ? handler_tenant(db, param_str(call, call->who.tenant_id)) : s;
+	return s;
 }
 
 void tenants_create(struct rpc_call *call, struct db_conn *db)
@@ -205,19 +193,14 @@ void tenants_create(struct rpc_call *call, struct db_conn *db)
 		rpc_reply_error(call, STATUS_PERMISSION_DENIED, NULL);
 		return;
 	}
-	s = db_begin(db, call->who.tenant_id);
-	if (s == STATUS_OK && idempotent_begin(db, call) == IDEM_REPLIED) {
-		db_rollback(db);
+	if (!handler_begin(call, db, &s))
 		return;
-	}
 	if (s == STATUS_OK)
 		s = create(call, db, in, &m);
 	if (s == STATUS_OK) {
 		reply = handler_pack(call, m.tenant);
-		s = idempotent_finish(db, call, reply);
+		s = handler_finish(call, db, reply);
 	}
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else
@@ -237,7 +220,7 @@ static enum status update(struct rpc_call *call, struct db_conn *db, const Crm__
 		settings_of(call, handler_writes(w, SETTINGS) ? in : old), pick(w, SIZE, in->size, old->size),
 		pick(w, INDUSTRY, in->industry, old->industry), w->has_expected_version ? param_i64(call, (int64_t)w->expected_version) : NULL };
 	PGresult *res = NULL;
-	enum status s = row_json(call, db, m->tenant_id, &before);
+	enum status s = handler_row_json(call, db, TENANT_JSON, m->tenant_id, &before);
 
 	if (s == STATUS_OK)
 		s = db_exec(db, &res,
@@ -250,7 +233,7 @@ static enum status update(struct rpc_call *call, struct db_conn *db, const Crm__
 	if (s == STATUS_OK)
 		s = member_in(call, db, m->user_id, m->tenant_id, m);
 	if (s == STATUS_OK)
-		s = row_json(call, db, m->tenant_id, &after);
+		s = handler_row_json(call, db, TENANT_JSON, m->tenant_id, &after);
 	return s == STATUS_OK ? note(call, db, "auth.tenant.updated", m, before, after) : s;
 }
 
@@ -258,22 +241,24 @@ void tenants_update(struct rpc_call *call, struct db_conn *db)
 {
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
 	Crm__V1__Tenant *in = w ? handler_entity(call, w, &crm__v1__tenant__descriptor, false) : NULL;
+	struct str reply = { "", 0 };
 	struct member m;
 	enum status s;
 
-	if (!in)
+	if (!in || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = own_as_admin(call, db, w->key, CRM__V1__PERMISSION__TENANTS_WRITE, &m);
 	if (s == STATUS_OK)
 		s = update(call, db, w, in, &m);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+	if (s == STATUS_OK) {
+		reply = handler_pack(call, m.tenant);
+		s = handler_finish(call, db, reply);
+	}
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else
-		handler_reply(call, m.tenant);
+		rpc_reply_ok(call, reply);
 }
 
 /* No login, no refresh, no token issued until now works any more; the data stays for 30 days. */
@@ -282,7 +267,7 @@ static enum status delete(struct rpc_call *call, struct db_conn *db, const struc
 	const char *before = NULL;
 	const char *params[] = { m->tenant_id, req->has_expected_version ? param_i64(call, (int64_t)req->expected_version) : NULL };
 	PGresult *res = NULL;
-	enum status s = row_json(call, db, m->tenant_id, &before);
+	enum status s = handler_row_json(call, db, TENANT_JSON, m->tenant_id, &before);
 
 	if (s == STATUS_OK)
 		s = db_exec(db, &res,
@@ -307,15 +292,14 @@ void tenants_delete(struct rpc_call *call, struct db_conn *db)
 	struct member m;
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = own_as_admin(call, db, req->key, CRM__V1__PERMISSION__TENANTS_DELETE, &m);
 	if (s == STATUS_OK)
 		s = delete(call, db, &m, req);
 	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+		s = handler_finish(call, db, (struct str){ "", 0 });
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else

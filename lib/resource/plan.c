@@ -194,7 +194,6 @@ static void select_one(struct plan *p, struct buf *b, struct buf *made, const st
 
 	switch (c->kind) {
 	case COL_DECIMAL:
-	case COL_JSON:
 		buf_printf(&one, "t.%s::text", c->column);
 		break;
 	case COL_REF_LOCAL:
@@ -204,7 +203,7 @@ static void select_one(struct plan *p, struct buf *b, struct buf *made, const st
 		buf_printf(&one, "(SELECT string_agg(octet_length(u.x) || ':' || u.x, '' ORDER BY u.n) FROM unnest(t.%s) WITH ORDINALITY u(x, n))", c->column);
 		break;
 	case COL_TAGS:
-		buf_z(b, "CASE WHEN t.tag_ids <> '{}' THEN tag_refs(t.tag_ids) END");
+		buf_z(b, "CASE WHEN cardinality(t.tag_ids) > 0 THEN tag_refs(t.tag_ids) END");
 		buf_z(made, "CASE WHEN t.tag_ids <> '{}' THEN (SELECT " TAG_AGG " FROM unnest(t.tag_ids) WITH ORDINALITY u(id, n) JOIN tags_all g ON g.id = u.id) END");
 		buf_fini(&one);
 		return;

@@ -583,7 +583,11 @@ void query_page(struct sql *q, const struct plan *p, const struct query *l, stru
 		page_search(q, p, l, where);
 		return;
 	}
-	buf_printf(&q->b, wrap ? "SELECT %s FROM (SELECT t.* FROM %s t" : "SELECT %s FROM %s t", p->select, read_table(p));
+	buf_z(&q->b, "SELECT ");
+	buf_z(&q->b, p->select);
+	buf_z(&q->b, wrap ? " FROM (SELECT t.* FROM " : " FROM ");
+	buf_z(&q->b, read_table(p));
+	buf_z(&q->b, " t");
 	buf_str(&q->b, where);
 	page_tail(q, l, where.n > 0);
 	if (wrap) {

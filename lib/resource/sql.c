@@ -79,7 +79,12 @@ static void where_live(struct sql *q, const struct plan *p)
 
 void sql_get(struct sql *q, const struct plan *p, const struct key *k)
 {
-	buf_printf(&q->b, "SELECT %s FROM %s t WHERE ", p->select, p->r->from ? p->r->from : p->r->table);
+	/* long texts in a hot path: without printf */
+	buf_z(&q->b, "SELECT ");
+	buf_z(&q->b, p->select);
+	buf_z(&q->b, " FROM ");
+	buf_z(&q->b, p->r->from ? p->r->from : p->r->table);
+	buf_z(&q->b, " t WHERE ");
 	where_key(q, k);
 	where_live(q, p);
 }

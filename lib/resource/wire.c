@@ -158,6 +158,12 @@ static void ref_put(struct buf *b, const struct col *c, const PGresult *res, int
 	wire_close(b, at);
 }
 
+/* Binary jsonb has a version byte in front, which no JSON begins with; json and text have none. */
+static struct str json_of(struct str s)
+{
+	return s.n && s.p[0] == 1 ? (struct str){ s.p + 1, s.n - 1 } : s;
+}
+
 static void scalar_put(struct buf *b, const struct col *c, const PGresult *res, int row, int col)
 {
 	uint32_t number = c->f->number;
@@ -179,6 +185,9 @@ static void scalar_put(struct buf *b, const struct col *c, const PGresult *res, 
 	case COL_TIME:
 	case COL_DATE:
 		wire_put_varint(b, number, (uint64_t)cell_us(res, row, col));
+		break;
+	case COL_JSON:
+		wire_put_bytes(b, number, json_of(row_text(res, row, col)));
 		break;
 	case COL_DOUBLE:
 		d = cell_f64(res, row, col);
