@@ -33,18 +33,35 @@ static void key_load(const char *path)
 	explicit_bzero(kek, sizeof(kek));
 }
 
+#define TRIM_SECONDS 10
+
+/* Each password hash needs 19 MiB for a moment, which the allocator keeps: fast for the next, too much to hold for ever. */
+static void on_trim(evutil_socket_t fd, short what, void *arg)
+{
+	malloc_trim(0);
+}
+
+static void trim_start(struct event_base *base)
+{
+	struct timeval every = { TRIM_SECONDS, 0 };
+	struct event *timer = event_new(base, -1, EV_PERSIST, on_trim, NULL);
+
+	if (!timer || event_add(timer, &every) != 0)
+		log_die("AUTH-START", "no memory for a timer");
+}
+
 static void start(const struct service_settings *s, struct event_base *base, struct db *db)
 {
 	const struct schema_permission *permissions;
 	size_t n = schema_permissions(service_schema(), &permissions);
 
-	(void)base;
 	(void)db;
 	roles_init(permissions, n);
 	token_init(settings.issuer);
 	key_load(settings.key_file);
 	keeper_start(s->database_url);
 	pool_start();
+	trim_start(base);
 }
 
 static void stop(void)
@@ -77,8 +94,6 @@ int main(int argc, char **argv)
 {
 	struct service s = service;
 
-	/* a fixed limit: what a password hash needs (19 MiB) goes back to the system instead of staying with its thread */
-	mallopt(M_MMAP_THRESHOLD, 4 << 20);
 	if (argc == 2 && strcmp(argv[1], "rotate-keys") == 0)
 		return rotate_keys();
 	s.ops = auth_ops;

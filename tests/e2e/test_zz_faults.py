@@ -25,6 +25,15 @@ DOWN_S = 2.0        # a killed service's routes fail for no longer than this
 FACES = ["backend", "saas", "system", "mvp", "elevate"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def guesses_forgotten(stack):
+    """The tests before have guessed many passwords from this address; svc-auth remembers them as long as it runs."""
+    faults.stack_info()
+    pid = faults.pid_of("svc-auth")
+    faults.crm("restart", "svc-auth")
+    wait_until(lambda: faults.state("svc-auth")["pid"] not in (None, pid) and faults.is_ready("svc-auth"), 20)
+
+
 @pytest.fixture(autouse=True)
 def healthy(stack):
     """Each test finds a healthy stack and leaves one."""
