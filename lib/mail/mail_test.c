@@ -45,7 +45,7 @@ static int start(void **state)
 	child = fork();
 	if (child == 0) {
 		dup2(fd[1], 1);
-		execl("/usr/bin/python3", "python3", "-c", server, dir, (char *)NULL);
+		execl("/usr/bin/python3", "/usr/bin/python3", "-c", server, dir, (char *)NULL);
 		_exit(127);
 	}
 	close(fd[1]);
