@@ -85,6 +85,8 @@ bool changes_parse(struct str wire, struct changes_reply *out)
 	while (wire_next(&in, &f)) {
 		if (f.number == 1 && f.type == WIRE_VARINT)
 			out->cursor = (int64_t)f.value;
+		if (f.number == 3 && f.type == WIRE_VARINT)
+			out->more = f.value != 0;
 		if (f.number != 2 || f.type != WIRE_BYTES)
 			continue;
 		if (!parse_change(f.bytes, &c, &word))
@@ -129,6 +131,7 @@ static void on_changes(void *arg, const struct rpc_result *result)
 {
 	struct changes *c = arg;
 	struct changes_reply reply = { 0 };
+	bool more;
 
 	c->polling = false;
 	note_away(c, result->status);
@@ -138,7 +141,10 @@ static void on_changes(void *arg, const struct rpc_result *result)
 	if (!changes_parse(result->payload, &reply)) {
 		log_error("CHANGES-MALFORMED", "the reply of Auth.Changes could not be read");
 	} else {
-		revocations_apply(c->g->revocations, reply.rows, reply.n, clock_us());
+		more = reply.more && reply.cursor > c->cursor;
+		if (more)
+			again_in(c->poll, 0);
+		revocations_apply(c->g->revocations, reply.rows, reply.n, more, clock_us());
 		c->cursor = reply.cursor;
 		if (reply.refs)
 			atomic_fetch_add(&c->g->refs_generation, 1);

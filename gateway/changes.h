@@ -24,6 +24,7 @@ struct changes_reply {
 	struct change *rows;
 	size_t n;
 	bool keys, refs; /* signing keys, names of references have changed */
+	bool more;       /* there are changes that did not fit */
 };
 bool changes_parse(struct str wire, struct changes_reply *out);
 

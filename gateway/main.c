@@ -81,7 +81,8 @@ static void raise_file_limit(void)
 
 static void start_workers(struct gateway *g)
 {
-	long cores = sysconf(_SC_NPROCESSORS_ONLN), wanted = g->settings.threads ? g->settings.threads : cores;
+	/* the services and the database want the other half; and the fewer threads, the more calls share a message */
+	long cores = sysconf(_SC_NPROCESSORS_ONLN), wanted = g->settings.threads ? g->settings.threads : cores / 2;
 	size_t n = wanted < 1 ? 1 : wanted > WORKERS_MAX ? WORKERS_MAX : (size_t)wanted;
 
 	g->n_workers = n;

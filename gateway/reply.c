@@ -145,7 +145,7 @@ enum step_result reply_send(struct request *r, int http, const char *content_typ
 	struct http_exchange *x = r->x;
 	struct worker *w = r->w;
 
-	if ((http == 429 || http == 503) && !r->retry_after_s)
+	if ((http == 429 || http == 503 || http == 504) && !r->retry_after_s)
 		r->retry_after_s = 1;
 	put_headers(r, http, content_type);
 	telemetry_answered(r, http);

@@ -109,7 +109,7 @@ static void expire(struct revocations *v, int64_t now_us)
 	}
 }
 
-void revocations_apply(struct revocations *v, const struct change *rows, size_t n, int64_t now_us)
+void revocations_apply(struct revocations *v, const struct change *rows, size_t n, bool more, int64_t now_us)
 {
 	uint64_t generation = atomic_load(&v->generation);
 
@@ -119,7 +119,8 @@ void revocations_apply(struct revocations *v, const struct change *rows, size_t 
 	for (size_t i = 0; i < n; i++)
 		put(v, &rows[i], generation + 1, now_us);
 	expire(v, now_us);
-	atomic_store(&v->generation, generation + 1);
+	if (generation || !more)
+		atomic_store(&v->generation, generation + 1);
 	pthread_rwlock_unlock(&v->lock);
 }
 

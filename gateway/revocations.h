@@ -27,9 +27,12 @@ struct revocations;
 struct revocations *revocations_new(void);
 void revocations_free(struct revocations *v);
 
-/* The changes of one reply, as one step: readers see all of them or none. now_us: wall clock. */
-void revocations_apply(struct revocations *v, const struct change *rows, size_t n, int64_t now_us);
-/* Grows with every apply that changed something; 0 until the first reply was applied, even an empty one. */
+/*
+ * The changes of one reply, as one step: readers see all of them or none. more: others follow; a table that starts is not
+ * complete before them. now_us: wall clock.
+ */
+void revocations_apply(struct revocations *v, const struct change *rows, size_t n, bool more, int64_t now_us);
+/* Grows with every apply that changed something; 0 until all that was known at the start was applied, even if that is nothing. */
 uint64_t revocations_generation(const struct revocations *v);
 size_t revocations_count(struct revocations *v);
 

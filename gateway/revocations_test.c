@@ -37,7 +37,7 @@ static enum verdict after(struct change c)
 	struct principal p = someone(PRINCIPAL_TOKEN);
 	enum verdict verdict;
 
-	revocations_apply(v, &c, 1, NOW);
+	revocations_apply(v, &c, 1, false, NOW);
 	verdict = revocations_check(v, &p, 0);
 	revocations_free(v);
 	return verdict;
@@ -65,13 +65,13 @@ static void test_members_get_their_new_permissions(void **state)
 	struct principal p = someone(PRINCIPAL_TOKEN);
 	struct change c = { CHANGE_MEMBER, .id = STR(TENANT "/" USER), .permissions = { 0x100, 0 }, .role = STR("manager") };
 
-	revocations_apply(v, &c, 1, NOW);
+	revocations_apply(v, &c, 1, false, NOW);
 	assert_int_equal(revocations_check(v, &p, 0), VERDICT_CHANGED);
 	assert_int_equal(p.permissions[0], 0x100);
 	assert_string_equal(p.role, "manager");
 	assert_int_equal(revocations_check(v, &p, 0), VERDICT_LIVE);
 	c.revoked = true;
-	revocations_apply(v, &c, 1, NOW);
+	revocations_apply(v, &c, 1, false, NOW);
 	assert_int_equal(revocations_check(v, &p, 0), VERDICT_DEAD);
 	assert_int_equal(revocations_count(v), 1);
 	revocations_free(v);
@@ -85,10 +85,10 @@ static void test_resolved_principals_go_stale_with_newer_changes_only(void **sta
 	uint64_t first;
 
 	strcpy(key.api_key_id, "k-1");
-	revocations_apply(v, &c, 1, NOW);
+	revocations_apply(v, &c, 1, false, NOW);
 	first = revocations_generation(v);
 	assert_int_equal(revocations_check(v, &member, first - 1), VERDICT_STALE);
-	revocations_apply(v, &k, 1, NOW);
+	revocations_apply(v, &k, 1, false, NOW);
 	assert_int_equal(revocations_check(v, &member, first), VERDICT_LIVE);
 	assert_int_equal(revocations_check(v, &key, first), VERDICT_STALE);
 	revocations_free(v);
@@ -100,14 +100,29 @@ static void test_generation_moves_with_news_only(void **state)
 	struct change c = { CHANGE_TOKEN, .id = STR(JTI) };
 
 	assert_int_equal(revocations_generation(v), 0);
-	revocations_apply(v, NULL, 0, NOW);
+	revocations_apply(v, NULL, 0, false, NOW);
 	assert_int_equal(revocations_generation(v), 1);
-	revocations_apply(v, NULL, 0, NOW);
+	revocations_apply(v, NULL, 0, false, NOW);
 	assert_int_equal(revocations_generation(v), 1);
-	revocations_apply(v, &c, 1, NOW);
+	revocations_apply(v, &c, 1, false, NOW);
 	assert_int_equal(revocations_generation(v), 2);
-	revocations_apply(v, &(struct change){ CHANGE_TOKEN, .id = STR(SID) }, 1, NOW + INT64_C(26) * 3600 * 1000000);
+	revocations_apply(v, &(struct change){ CHANGE_TOKEN, .id = STR(SID) }, 1, false, NOW + INT64_C(26) * 3600 * 1000000);
 	assert_int_equal(revocations_count(v), 1);
+	revocations_free(v);
+}
+
+static void test_a_table_that_starts_is_complete_with_its_last_reply(void **state)
+{
+	struct revocations *v = revocations_new();
+	struct change c = { CHANGE_SESSION, .id = STR(SID) };
+
+	revocations_apply(v, &c, 1, true, NOW);
+	assert_int_equal(revocations_generation(v), 0);
+	assert_int_equal(revocations_count(v), 1);
+	revocations_apply(v, NULL, 0, false, NOW);
+	assert_int_equal(revocations_generation(v), 1);
+	revocations_apply(v, &c, 1, true, NOW);
+	assert_int_equal(revocations_generation(v), 2);
 	revocations_free(v);
 }
 
@@ -118,6 +133,7 @@ static void test_replies_of_the_feed_are_read(void **state)
 	size_t at;
 
 	wire_put_varint(&b, 1, 42);
+	wire_put_varint(&b, 3, 1);
 	at = wire_open(&b, 2);
 	wire_put_bytes(&b, 1, STR("member"));
 	wire_put_bytes(&b, 2, STR("t/u"));
@@ -136,7 +152,7 @@ static void test_replies_of_the_feed_are_read(void **state)
 	assert_true(changes_parse(buf_view(&b), &reply));
 	assert_int_equal(reply.cursor, 42);
 	assert_int_equal(reply.n, 98);
-	assert_true(reply.keys && reply.refs);
+	assert_true(reply.keys && reply.refs && reply.more);
 	assert_int_equal(reply.rows[0].kind, CHANGE_MEMBER);
 	assert_int_equal(reply.rows[0].permissions[1], 9);
 	assert_true(reply.rows[0].revoked && reply.rows[0].epoch_us == 7);
@@ -190,6 +206,7 @@ int main(void)
 		cmocka_unit_test(test_members_get_their_new_permissions),
 		cmocka_unit_test(test_resolved_principals_go_stale_with_newer_changes_only),
 		cmocka_unit_test(test_generation_moves_with_news_only),
+		cmocka_unit_test(test_a_table_that_starts_is_complete_with_its_last_reply),
 		cmocka_unit_test(test_replies_of_the_feed_are_read),
 		cmocka_unit_test(test_principals_are_cached_within_bounds),
 		cmocka_unit_test(test_malformed_principals_are_refused),

@@ -88,6 +88,10 @@ enum step_result step_route(struct request *r)
 {
 	bool options = str_eq(r->x->req.method, STR("OPTIONS"));
 
+	if (options && str_eq(r->x->req.path, STR("*"))) { /* about the server, not about a path */
+		r->allow = STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+		return reply_send(r, 204, NULL, (struct str){ 0 });
+	}
 	if (r->builtin && is_read(r->x->req.method))
 		return r->builtin->serve(r);
 	if (r->builtin) {

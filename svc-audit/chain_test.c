@@ -199,6 +199,20 @@ static void test_tenant_sees_its_own_entries_only(void **state)
 	PQclear(r);
 }
 
+static void test_a_search_that_finds_much_gives_no_more_ids_than_say_so(void **state)
+{
+	PGresult *r = NULL;
+
+	append("33333333-3333-4333-8333-333333333333", 2100);
+	assert_int_equal(pgconn_begin(app), STATUS_OK);
+	assert_int_equal(pgconn_exec(app, NULL, "SELECT set_config('app.tenant_id', '33333333-3333-4333-8333-333333333333', true)", 0, NULL), STATUS_OK);
+	assert_int_equal(pgconn_exec(app, &r, "SELECT (SELECT count(*) FROM entry_search('lead')), (SELECT count(*) FROM entry_search('le_d'))", 0, NULL), STATUS_OK);
+	assert_string_equal(PQgetvalue(r, 0, 0), "2001");
+	assert_string_equal(PQgetvalue(r, 0, 1), "0");
+	PQclear(r);
+	pgconn_rollback(app);
+}
+
 static void test_append_that_fails_leaves_no_trace(void **state)
 {
 	struct event e = { .id = STR("01920000-0000-7000-8000-0000000000ee"), .tenant_id = STR(TENANT_A), .type = STR("a.b.c"), .after = STR("{no json") };
@@ -260,7 +274,8 @@ int main(void)
 		TEST(flipped_byte_is_found), TEST(flipped_byte_with_its_own_hash_made_anew_is_found_at_the_next), TEST(deleted_entry_is_found),
 		TEST(deleted_entry_with_the_rest_moved_up_is_found), TEST(inserted_entry_is_found), TEST(swapped_entries_are_found),
 		TEST(entry_of_another_tenant_is_found), TEST(cut_end_is_found_by_the_head), TEST(cut_end_with_its_head_needs_an_outside_hash),
-		TEST(service_and_owner_cannot_change_the_log), TEST(tenant_sees_its_own_entries_only), TEST(append_that_fails_leaves_no_trace),
+		TEST(service_and_owner_cannot_change_the_log), TEST(tenant_sees_its_own_entries_only),
+		TEST(a_search_that_finds_much_gives_no_more_ids_than_say_so), TEST(append_that_fails_leaves_no_trace),
 	};
 	int failed;
 

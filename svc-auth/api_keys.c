@@ -137,18 +137,7 @@ static enum status insert(struct rpc_call *call, struct db_conn *db, const Crm__
 	return s;
 }
 
-static enum status row_json(struct rpc_call *call, struct db_conn *db, const char *id, const char **json)
-{
-	PGresult *res = NULL;
-	enum status s = db_exec(db, &res, "SELECT to_jsonb(k) - 'key_hash' FROM api_key k WHERE id = $1::uuid", 1, &id);
-
-	if (s == STATUS_OK && PQntuples(res) == 0)
-		s = STATUS_NOT_FOUND;
-	if (s == STATUS_OK)
-		*json = col_text(call, res, 0, 0);
-	PQclear(res);
-	return s;
-}
+#define KEY_JSON "SELECT to_jsonb(k) - 'key_hash' FROM api_key k WHERE id = $1::uuid"
 
 static enum status note(struct rpc_call *call, struct db_conn *db, const char *type, const char *id, int64_t seq, uint64_t version, const char *before,
     const char *after)
@@ -158,7 +147,7 @@ static enum status note(struct rpc_call *call, struct db_conn *db, const char *t
 	return handler_event(call, db, &e);
 }
 
-/* Not idempotent by key on purpose: replaying the reply would mean storing the secret. */
+/* Nothing secret is stored: an answer that is given again under its idempotency key is without the key itself. */
 void api_keys_create(struct rpc_call *call, struct db_conn *db)
 {
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
@@ -176,21 +165,23 @@ void api_keys_create(struct rpc_call *call, struct db_conn *db)
 	uuid7(id);
 	token_api_key_new(id, text);
 	token_hash(str_of(text), hash);
-	s = db_begin(db, call->who.tenant_id);
+	if (!handler_begin(call, db, &s))
+		goto out;
 	if (s == STATUS_OK)
 		s = insert(call, db, in, id, hash, &out);
 	if (s == STATUS_OK)
-		s = row_json(call, db, id, &after);
+		s = handler_row_json(call, db, KEY_JSON, id, &after);
 	if (s == STATUS_OK)
 		s = note(call, db, "auth.api_key.created", id, out.seq, 1, NULL, after);
 	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+		s = handler_finish(call, db, handler_pack(call, &out));
 	if (s != STATUS_OK) {
 		handler_fail(call, db, s);
 	} else {
 		out.key = text;
 		handler_reply(call, &out);
 	}
+out:
 	OPENSSL_cleanse(text, sizeof(text));
 }
 
@@ -215,7 +206,7 @@ static enum status revoke(struct rpc_call *call, struct db_conn *db, const Crm__
 	}
 	PQclear(res);
 	if (s == STATUS_OK)
-		s = row_json(call, db, id, &before);
+		s = handler_row_json(call, db, KEY_JSON, id, &before);
 	if (s == STATUS_OK)
 		s = handler_change(call, db, "api_key", id, 0, true);
 	return s == STATUS_OK ? note(call, db, "auth.api_key.revoked", id, seq, 2, before, NULL) : s;
@@ -226,13 +217,12 @@ void api_keys_revoke(struct rpc_call *call, struct db_conn *db)
 	Crm__V1__KeyRequest *req = handler_request(call, &crm__v1__key_request__descriptor);
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = req->key ? revoke(call, db, req->key) : STATUS_BAD_REQUEST;
 	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+		s = handler_finish(call, db, (struct str){ "", 0 });
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else

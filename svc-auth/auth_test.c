@@ -198,6 +198,21 @@ static const Crm__V1__Change *change_find(const Crm__V1__ChangesReply *r, const 
 	return NULL;
 }
 
+static void test_changes_that_do_not_fit_one_reply_follow_in_the_next(void **state)
+{
+	const char *many = "INSERT INTO auth.change (kind, id, revoked) SELECT 'session', '%s' || n, true FROM generate_series(1, 3000) n";
+	Crm__V1__ChangesReply *r;
+
+	pg_fixture_sql(pg, arena_printf(&arena, many, "a"));
+	pg_fixture_sql(pg, arena_printf(&arena, many, "b"));
+	r = changes(0);
+	assert_int_equal(r->n_change, 5000);
+	assert_true(r->more);
+	r = changes(r->cursor);
+	assert_false(r->more);
+	assert_non_null(change_find(r, "session", "b3000"));
+}
+
 static void test_logout_kills_the_session_and_gateways_hear_of_it(void **state)
 {
 	Crm__V1__Session *s = register_person("bye@example.com", "Bye");
@@ -358,6 +373,7 @@ int main(void)
 		cmocka_unit_test_setup(test_logout_by_refresh_token_ends_that_session_if_it_is_ones_own, fresh),
 		cmocka_unit_test_setup(test_changes_of_slow_transactions_are_not_lost, fresh),
 		cmocka_unit_test_setup(test_profile_has_permissions_and_tenants_and_names_stay_together, fresh),
+		cmocka_unit_test_setup(test_changes_that_do_not_fit_one_reply_follow_in_the_next, fresh),
 		cmocka_unit_test_setup(test_permissions_are_those_of_the_envelope, fresh), cmocka_unit_test_setup(test_jwks_has_the_signing_key, fresh),
 		cmocka_unit_test_setup(test_every_method_has_one_op, fresh),
 		cmocka_unit_test_setup(test_health_answers, fresh),

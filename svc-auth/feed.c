@@ -84,6 +84,7 @@ static void answer(void *arg, const struct db_result *r)
 			out.change[out.n_change++] = change_of_row(call, res, i);
 	}
 	out.cursor = n ? number(res, 0, 0) : 0;
+	out.has_more = out.more = n >= FEED_MAX;
 	if (n >= FEED_MAX && number(res, n - 1, 1) < out.cursor) /* cut off: go on from the last transaction that was seen */
 		out.cursor = number(res, n - 1, 1);
 	handler_reply(call, &out);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "resource/engine.h"
 #include "schema/validate.h"
 #include "service/service.h"
 
@@ -163,6 +164,24 @@ enum status handler_tenant(struct db_conn *db, const char *tenant_id)
 	return db_exec(db, NULL, "SELECT set_config('app.tenant_id', $1, true)", 1, &tenant_id);
 }
 
+bool handler_begin(struct rpc_call *call, struct db_conn *db, enum status *s)
+{
+	*s = db_begin(db, call->who.tenant_id);
+	if (*s != STATUS_OK || idempotent_begin(db, call) == IDEM_RUN)
+		return true;
+	db_rollback(db);
+	return false;
+}
+
+enum status handler_finish(struct rpc_call *call, struct db_conn *db, struct str reply)
+{
+	enum status s = handler_tenant(db, param_str(call, call->who.tenant_id));
+
+	if (s == STATUS_OK)
+		s = idempotent_finish(db, call, reply);
+	return s == STATUS_OK ? resource_commit(db, call) : s;
+}
+
 enum status handler_seq(struct rpc_call *call, struct db_conn *db, const char *tenant_id, const char *kind, int64_t *seq)
 {
 	const char *params[] = { tenant_id, kind };
@@ -174,6 +193,19 @@ enum status handler_seq(struct rpc_call *call, struct db_conn *db, const char *t
 
 	if (s == STATUS_OK)
 		*seq = col_i64(res, 0, 0);
+	PQclear(res);
+	return s;
+}
+
+enum status handler_row_json(struct rpc_call *call, struct db_conn *db, const char *sql, const char *id, const char **json)
+{
+	PGresult *res = NULL;
+	enum status s = db_exec(db, &res, sql, 1, &id);
+
+	if (s == STATUS_OK && PQntuples(res) == 0)
+		s = STATUS_NOT_FOUND;
+	if (s == STATUS_OK)
+		*json = col_text(call, res, 0, 0);
 	PQclear(res);
 	return s;
 }

@@ -62,4 +62,14 @@ enum status handler_event(struct rpc_call *call, struct db_conn *db, const struc
 /* What gateways must know, in this transaction. epoch_us 0: none. */
 enum status handler_change(struct rpc_call *call, struct db_conn *db, const char *kind, const char *id, int64_t epoch_us, bool revoked) MUST_CHECK;
 
+/*
+ * Idempotency keys. handler_begin: a transaction of the caller's tenant; false: the call has been answered already.
+ * handler_finish keeps the reply under the call's key, which is a row of the caller's own tenant, and commits.
+ */
+bool handler_begin(struct rpc_call *call, struct db_conn *db, enum status *s);
+enum status handler_finish(struct rpc_call *call, struct db_conn *db, struct str reply) MUST_CHECK;
+
+/* *json: the first column of the only row that sql finds for $1. NOT_FOUND: there is none. */
+enum status handler_row_json(struct rpc_call *call, struct db_conn *db, const char *sql, const char *id, const char **json) MUST_CHECK;
+
 #endif

@@ -218,6 +218,38 @@ static void test_only_an_admin_of_it_changes_a_tenant(void **state)
 	assert_int_equal(on_tenant("Tenants.Delete", &who, s->tenant->id)->status, STATUS_PERMISSION_DENIED);
 }
 
+static void test_an_api_key_reaches_no_other_tenant_of_its_creator(void **state)
+{
+	struct rpc_principal who = principal_of(register_person("two@tenants.example", "Two")), key = who;
+	Crm__V1__Tenant in = CRM__V1__TENANT__INIT, *second;
+	Crm__V1__ListRequest all = CRM__V1__LIST_REQUEST__INIT;
+	Crm__V1__WriteRequest w = CRM__V1__WRITE_REQUEST__INIT;
+	const char *own = arena_strdup(&arena, who.tenant_id);
+
+	in.name = "Second";
+	second = reply_of(write_tenant("Tenants.Create", &who, NULL, &in, 16), &crm__v1__tenant__descriptor);
+	key.api_key_id = STR("0190a0a0-0000-7000-8000-000000000001");
+	assert_int_equal(list("Tenants.List", &key, &all)->n_item, 1);
+	assert_int_equal(on_tenant("Tenants.Get", &key, own)->status, STATUS_OK);
+	assert_int_equal(on_tenant("Tenants.Get", &key, second->id)->status, STATUS_NOT_FOUND);
+	assert_int_equal(write_tenant("Tenants.Update", &key, second->id, &in, 16)->status, STATUS_NOT_FOUND);
+	assert_int_equal(on_tenant("Tenants.Delete", &key, second->id)->status, STATUS_NOT_FOUND);
+	assert_int_equal(write_tenant("Tenants.Create", &key, NULL, &in, 16)->status, STATUS_PERMISSION_DENIED);
+	assert_int_equal(invoke("Auth.UpdateProfile", &key, &w)->status, STATUS_PERMISSION_DENIED);
+}
+
+static void test_an_admin_without_the_permission_changes_no_tenant(void **state)
+{
+	Crm__V1__Session *s = register_person("denied@tenants.example", "Denied");
+	struct rpc_principal who = principal_of(s);
+	Crm__V1__Tenant in = CRM__V1__TENANT__INIT;
+
+	in.name = "Mine";
+	pg_fixture_sql(pg, arena_printf(&arena, "UPDATE auth.membership SET denied = '{tenants.delete}' WHERE user_id = '%s'", s->user->id));
+	assert_int_equal(write_tenant("Tenants.Update", &who, s->tenant->id, &in, 16)->status, STATUS_OK);
+	assert_int_equal(on_tenant("Tenants.Delete", &who, s->tenant->id)->status, STATUS_PERMISSION_DENIED);
+}
+
 static void test_a_deleted_tenant_lets_nobody_in(void **state)
 {
 	Crm__V1__Session *s = register_person("gone@tenants.example", "Gone");
@@ -257,6 +289,65 @@ static void test_create_with_an_idempotency_key_happens_once(void **state)
 	}
 	assert_true(o[1]->replayed && str_eq(o[0]->payload, o[1]->payload));
 	assert_string_equal(value("SELECT count(*) FROM auth.tenant WHERE name = 'Once only'"), "1");
+}
+
+static struct outcome *keyed(const char *rpc, const struct rpc_principal *who, const void *message, struct str key)
+{
+	struct outcome *o = call_new(rpc, who, message);
+
+	o->call.idempotency_key = key;
+	o->call.idempotency_hash = STR("0123456789abcdef0123456789abcdef");
+	call_start(o);
+	call_wait(o);
+	return o;
+}
+
+static void test_changes_with_an_idempotency_key_happen_once(void **state)
+{
+	Crm__V1__Session *s = register_person("keyed@tenants.example", "Keyed");
+	struct rpc_principal who = principal_of(s);
+	Crm__V1__WriteRequest w = CRM__V1__WRITE_REQUEST__INIT, p = w;
+	Crm__V1__Tenant in = CRM__V1__TENANT__INIT;
+	Crm__V1__User me = CRM__V1__USER__INIT;
+	Crm__V1__Key key = CRM__V1__KEY__INIT;
+	uint32_t name = 16, display = 17;
+	uint8_t bytes[64], more[64];
+	struct outcome *o[2];
+
+	in.name = "Once";
+	key.id = s->tenant->id;
+	w = (Crm__V1__WriteRequest){ w.base, .key = &key, .has_entity = 1, .mask = &name, .n_mask = 1 };
+	w.entity = (ProtobufCBinaryData){ crm__v1__tenant__pack(&in, bytes), bytes };
+	me.display = "Once Only";
+	p.mask = &display;
+	p.n_mask = p.has_entity = 1;
+	p.entity = (ProtobufCBinaryData){ crm__v1__user__pack(&me, more), more };
+	for (int i = 0; i < 2; i++)
+		o[i] = keyed("Tenants.Update", &who, &w, STR("t"));
+	assert_true(o[1]->replayed && str_eq(o[0]->payload, o[1]->payload));
+	assert_string_equal(valuef("SELECT version FROM auth.tenant WHERE id = '?'", s->tenant->id), "2");
+	for (int i = 0; i < 2; i++)
+		o[i] = keyed("Auth.UpdateProfile", &who, &p, STR("p"));
+	assert_true(o[1]->replayed && str_eq(o[0]->payload, o[1]->payload));
+	assert_string_equal(valuef("SELECT version FROM auth.person WHERE id = '?'", s->user->id), "2");
+}
+
+static void test_an_api_key_is_made_once_and_its_secret_is_not_kept(void **state)
+{
+	struct rpc_principal who = principal_of(register_person("keyed@keys.example", "Keyed"));
+	Crm__V1__WriteRequest w = CRM__V1__WRITE_REQUEST__INIT;
+	Crm__V1__ApiKey in = CRM__V1__API_KEY__INIT, *first, *again;
+	uint8_t bytes[64];
+
+	in.name = "robot";
+	w.has_entity = 1;
+	w.entity = (ProtobufCBinaryData){ crm__v1__api_key__pack(&in, bytes), bytes };
+	first = reply_of(keyed("ApiKeys.Create", &who, &w, STR("k")), &crm__v1__api_key__descriptor);
+	again = reply_of(keyed("ApiKeys.Create", &who, &w, STR("k")), &crm__v1__api_key__descriptor);
+	assert_non_null(first->key);
+	assert_null(again->key);
+	assert_string_equal(first->id, again->id);
+	assert_string_equal(value("SELECT count(*) FROM auth.idempotency WHERE encode(reply, 'escape') ~ 'crm_live'"), "0");
 }
 
 static struct outcome *make_key(const struct rpc_principal *who, char **scope, size_t n)
@@ -353,8 +444,12 @@ int main(void)
 		cmocka_unit_test_setup(test_users_of_other_tenants_do_not_exist, fresh),
 		cmocka_unit_test_setup(test_refs_come_in_the_order_asked, fresh), cmocka_unit_test_setup(test_tenants_belong_to_their_members, fresh),
 		cmocka_unit_test_setup(test_only_an_admin_of_it_changes_a_tenant, fresh),
+		cmocka_unit_test_setup(test_an_api_key_reaches_no_other_tenant_of_its_creator, fresh),
+		cmocka_unit_test_setup(test_an_admin_without_the_permission_changes_no_tenant, fresh),
 		cmocka_unit_test_setup(test_a_deleted_tenant_lets_nobody_in, fresh),
 		cmocka_unit_test_setup(test_create_with_an_idempotency_key_happens_once, fresh),
+		cmocka_unit_test_setup(test_changes_with_an_idempotency_key_happen_once, fresh),
+		cmocka_unit_test_setup(test_an_api_key_is_made_once_and_its_secret_is_not_kept, fresh),
 		cmocka_unit_test_setup(test_api_key_may_what_its_scopes_say_until_revoked, fresh),
 		cmocka_unit_test_setup(test_api_key_never_exceeds_its_maker, fresh),
 		cmocka_unit_test_setup(test_another_tenant_is_entered_by_members_only, fresh),

@@ -18,7 +18,9 @@ static enum status add_tenants(struct rpc_call *call, struct db_conn *db, const 
 		return s;
 	u->tenants = arena_alloc(&call->arena, (n ? n : 1) * sizeof(*u->tenants));
 	for (size_t i = 0; i < n; i++) {
-		if (!rows[i].deleted)
+		bool beyond_key = call->who.api_key_id.n && !str_eq(str_of(rows[i].tenant_id), call->who.tenant_id);
+
+		if (!rows[i].deleted && !beyond_key)
 			u->tenants[u->n_tenants++] = rows[i].tenant;
 	}
 	return STATUS_OK;
@@ -99,25 +101,14 @@ static enum status write_person(struct rpc_call *call, struct db_conn *db, const
 		       6, params);
 }
 
-static enum status row_json(struct rpc_call *call, struct db_conn *db, const char *id, const char **json)
-{
-	PGresult *res = NULL;
-	enum status s = db_exec(db, &res, "SELECT to_jsonb(v) FROM user_view v WHERE id = $1::uuid", 1, &id);
-
-	if (s == STATUS_OK && PQntuples(res) == 0)
-		s = STATUS_NOT_FOUND;
-	if (s == STATUS_OK)
-		*json = col_text(call, res, 0, 0);
-	PQclear(res);
-	return s;
-}
+#define USER_JSON "SELECT to_jsonb(v) FROM user_view v WHERE id = $1::uuid"
 
 /* Gateways keep names of people: they hear that this one changed. */
 static enum status note_update(struct rpc_call *call, struct db_conn *db, const char *id, const char *before, uint64_t version)
 {
 	struct event e = { .type = "auth.user.updated", .entity = "user", .entity_id = id, .entity_seq = call->who.user_seq, .version = version,
 		.before = before };
-	enum status s = row_json(call, db, id, &e.after);
+	enum status s = handler_row_json(call, db, USER_JSON, id, &e.after);
 
 	if (s == STATUS_OK)
 		s = handler_event(call, db, &e);
@@ -128,13 +119,11 @@ static enum status note_update(struct rpc_call *call, struct db_conn *db, const 
 
 static enum status lock_and_read(struct rpc_call *call, struct db_conn *db, const char *id, Crm__V1__User **old, const char **before)
 {
-	enum status s = db_begin(db, call->who.tenant_id);
+	enum status s = db_exec(db, NULL, "SELECT FROM person WHERE id = $1::uuid FOR UPDATE", 1, &id);
 
 	if (s == STATUS_OK)
-		s = db_exec(db, NULL, "SELECT FROM person WHERE id = $1::uuid FOR UPDATE", 1, &id);
-	if (s == STATUS_OK)
 		s = user_read(call, db, id, NULL, old);
-	return s == STATUS_OK ? row_json(call, db, id, before) : s;
+	return s == STATUS_OK ? handler_row_json(call, db, USER_JSON, id, before) : s;
 }
 
 void auth_profile_update(struct rpc_call *call, struct db_conn *db)
@@ -142,11 +131,19 @@ void auth_profile_update(struct rpc_call *call, struct db_conn *db)
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
 	Crm__V1__User *in = w ? handler_entity(call, w, &crm__v1__user__descriptor, false) : NULL, *old = NULL, *now = NULL;
 	const char *id = param_str(call, call->who.user_id), *before = NULL;
+	struct str reply = { "", 0 };
 	enum status s;
 
 	if (!in)
 		return;
-	s = lock_and_read(call, db, id, &old, &before);
+	if (call->who.api_key_id.n) { /* a person is the same one in all tenants, a key is of one */
+		rpc_reply_error(call, STATUS_PERMISSION_DENIED, NULL);
+		return;
+	}
+	if (!handler_begin(call, db, &s))
+		return;
+	if (s == STATUS_OK)
+		s = lock_and_read(call, db, id, &old, &before);
 	if (s == STATUS_OK && w->has_expected_version && w->expected_version != old->version)
 		s = STATUS_PRECONDITION_FAILED;
 	if (s == STATUS_OK && !only_own_fields(call, w, in, old))
@@ -157,12 +154,14 @@ void auth_profile_update(struct rpc_call *call, struct db_conn *db)
 		s = read_profile(call, db, &now);
 	if (s == STATUS_OK)
 		s = note_update(call, db, id, before, now->version);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+	if (s == STATUS_OK) {
+		reply = handler_pack(call, now);
+		s = handler_finish(call, db, reply);
+	}
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else
-		handler_reply(call, now);
+		rpc_reply_ok(call, reply);
 }
 
 void auth_permissions(struct rpc_call *call, struct db_conn *db)

@@ -44,11 +44,26 @@ static const struct list_column tenant_columns[] = {
 	{ 22, LIST_TEXT, "tenant_status", false },
 };
 
+#define TENANT_COLUMNS                                                                                                                  \
+	"tenant_id, tenant_seq, tenant_version, " SQL_US("tenant_created_at") ", " SQL_US("tenant_updated_at")                      \
+	", name, domain, settings, size, industry, tenant_status, role"
+
 /* memberships_of crosses tenants on purpose: a person sees all of their own and no other. */
 static const struct list tenants = {
-	.columns = "tenant_id, tenant_seq, tenant_version, " SQL_US("tenant_created_at") ", " SQL_US("tenant_updated_at")
-		   ", name, domain, settings, size, industry, tenant_status, role",
+	.columns = TENANT_COLUMNS,
 	.from = "memberships_of($1::uuid) WHERE status = 'active' AND tenant_status <> 'deleted'",
+	.id = "tenant_id",
+	.known = tenant_columns,
+	.n_known = sizeof(tenant_columns) / sizeof(*tenant_columns),
+	.default_sort = 2,
+	.row = tenant_row,
+};
+
+/* An API key belongs to one tenant, whatever else its creator is a member of. */
+static const struct list tenant_of_key = {
+	.columns = TENANT_COLUMNS,
+	.from = "memberships_of($1::uuid) WHERE status = 'active' AND tenant_status <> 'deleted'"
+		" AND tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::uuid",
 	.id = "tenant_id",
 	.known = tenant_columns,
 	.n_known = sizeof(tenant_columns) / sizeof(*tenant_columns),
@@ -58,15 +73,20 @@ static const struct list tenants = {
 
 void tenants_list(struct rpc_call *call, struct db_conn *db)
 {
-	list_run(call, db, &tenants, param_str(call, call->who.user_id));
+	list_run(call, db, call->who.api_key_id.n ? &tenant_of_key : &tenants, param_str(call, call->who.user_id));
 }
 
-/* The caller's membership in the tenant that is meant. Nobody else's tenant can be found. */
+/* The caller's membership in the tenant that is meant. Nobody else's tenant can be found, by a key none but its own. */
 static enum status own(struct rpc_call *call, struct db_conn *db, const Crm__V1__Key *key, struct member *m)
 {
+	enum status s;
+
 	if (!key || (!key->id && !key->has_seq))
 		return STATUS_BAD_REQUEST;
-	return member_find(call, db, param_str(call, call->who.user_id), key, m);
+	s = member_find(call, db, param_str(call, call->who.user_id), key, m);
+	if (s == STATUS_OK && call->who.api_key_id.n && !str_eq(str_of(m->tenant_id), call->who.tenant_id))
+		return STATUS_NOT_FOUND;
+	return s;
 }
 
 void tenants_get(struct rpc_call *call, struct db_conn *db)
@@ -88,30 +108,24 @@ void tenants_get(struct rpc_call *call, struct db_conn *db)
 		handler_reply(call, m.tenant);
 }
 
-/* Only an admin of that tenant; an API key needs the permission as well, since its scopes may be narrower than its creator. */
+static bool may(const struct perms *p, unsigned permission)
+{
+	return p->bits[permission / 64] >> permission % 64 & 1;
+}
+
+/* Only an admin of that tenant whom the permission was not taken from; an API key's scopes may be narrower than its creator. */
 static enum status own_as_admin(struct rpc_call *call, struct db_conn *db, const Crm__V1__Key *key, unsigned permission, struct member *m)
 {
 	enum status s = own(call, db, key, m);
 
 	if (s != STATUS_OK)
 		return s;
-	if (strcmp(m->role, "admin") != 0 || (call->who.api_key_id.n && !rpc_may(&call->who, permission)))
+	if (strcmp(m->role, "admin") != 0 || !may(&m->perms, permission) || (call->who.api_key_id.n && !rpc_may(&call->who, permission)))
 		return STATUS_PERMISSION_DENIED;
 	return handler_tenant(db, m->tenant_id);
 }
 
-static enum status row_json(struct rpc_call *call, struct db_conn *db, const char *id, const char **json)
-{
-	PGresult *res = NULL;
-	enum status s = db_exec(db, &res, "SELECT to_jsonb(t) FROM tenant t WHERE id = $1::uuid FOR UPDATE", 1, &id);
-
-	if (s == STATUS_OK && PQntuples(res) == 0)
-		s = STATUS_NOT_FOUND;
-	if (s == STATUS_OK)
-		*json = col_text(call, res, 0, 0);
-	PQclear(res);
-	return s;
-}
+#define TENANT_JSON "SELECT to_jsonb(t) FROM tenant t WHERE id = $1::uuid FOR UPDATE"
 
 static enum status note(struct rpc_call *call, struct db_conn *db, const char *type, const struct member *m, const char *before, const char *after)
 {
@@ -159,11 +173,10 @@ static enum status create(struct rpc_call *call, struct db_conn *db, const Crm__
 	if (s == STATUS_OK)
 		s = member_in(call, db, param_str(call, call->who.user_id), id, m);
 	if (s == STATUS_OK)
-		s = row_json(call, db, id, &after);
+		s = handler_row_json(call, db, TENANT_JSON, id, &after);
 	if (s == STATUS_OK)
 		s = note(call, db, "auth.tenant.created", m, NULL, after);
-	/* the idempotency row is the caller's tenant's */
-	return s == STATUS_OK ? handler_tenant(db, param_str(call, call->who.tenant_id)) : s;
+	return s;
 }
 
 void tenants_create(struct rpc_call *call, struct db_conn *db)
@@ -176,19 +189,18 @@ void tenants_create(struct rpc_call *call, struct db_conn *db)
 
 	if (!in)
 		return;
-	s = db_begin(db, call->who.tenant_id);
-	if (s == STATUS_OK && idempotent_begin(db, call) == IDEM_REPLIED) {
-		db_rollback(db);
+	if (call->who.api_key_id.n) {
+		rpc_reply_error(call, STATUS_PERMISSION_DENIED, NULL);
 		return;
 	}
+	if (!handler_begin(call, db, &s))
+		return;
 	if (s == STATUS_OK)
 		s = create(call, db, in, &m);
 	if (s == STATUS_OK) {
 		reply = handler_pack(call, m.tenant);
-		s = idempotent_finish(db, call, reply);
+		s = handler_finish(call, db, reply);
 	}
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else
@@ -208,7 +220,7 @@ static enum status update(struct rpc_call *call, struct db_conn *db, const Crm__
 		settings_of(call, handler_writes(w, SETTINGS) ? in : old), pick(w, SIZE, in->size, old->size),
 		pick(w, INDUSTRY, in->industry, old->industry), w->has_expected_version ? param_i64(call, (int64_t)w->expected_version) : NULL };
 	PGresult *res = NULL;
-	enum status s = row_json(call, db, m->tenant_id, &before);
+	enum status s = handler_row_json(call, db, TENANT_JSON, m->tenant_id, &before);
 
 	if (s == STATUS_OK)
 		s = db_exec(db, &res,
@@ -221,7 +233,7 @@ static enum status update(struct rpc_call *call, struct db_conn *db, const Crm__
 	if (s == STATUS_OK)
 		s = member_in(call, db, m->user_id, m->tenant_id, m);
 	if (s == STATUS_OK)
-		s = row_json(call, db, m->tenant_id, &after);
+		s = handler_row_json(call, db, TENANT_JSON, m->tenant_id, &after);
 	return s == STATUS_OK ? note(call, db, "auth.tenant.updated", m, before, after) : s;
 }
 
@@ -229,22 +241,24 @@ void tenants_update(struct rpc_call *call, struct db_conn *db)
 {
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
 	Crm__V1__Tenant *in = w ? handler_entity(call, w, &crm__v1__tenant__descriptor, false) : NULL;
+	struct str reply = { "", 0 };
 	struct member m;
 	enum status s;
 
-	if (!in)
+	if (!in || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = own_as_admin(call, db, w->key, CRM__V1__PERMISSION__TENANTS_WRITE, &m);
 	if (s == STATUS_OK)
 		s = update(call, db, w, in, &m);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+	if (s == STATUS_OK) {
+		reply = handler_pack(call, m.tenant);
+		s = handler_finish(call, db, reply);
+	}
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else
-		handler_reply(call, m.tenant);
+		rpc_reply_ok(call, reply);
 }
 
 /* No login, no refresh, no token issued until now works any more; the data stays for 30 days. */
@@ -253,7 +267,7 @@ static enum status delete(struct rpc_call *call, struct db_conn *db, const struc
 	const char *before = NULL;
 	const char *params[] = { m->tenant_id, req->has_expected_version ? param_i64(call, (int64_t)req->expected_version) : NULL };
 	PGresult *res = NULL;
-	enum status s = row_json(call, db, m->tenant_id, &before);
+	enum status s = handler_row_json(call, db, TENANT_JSON, m->tenant_id, &before);
 
 	if (s == STATUS_OK)
 		s = db_exec(db, &res,
@@ -278,15 +292,14 @@ void tenants_delete(struct rpc_call *call, struct db_conn *db)
 	struct member m;
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = own_as_admin(call, db, req->key, CRM__V1__PERMISSION__TENANTS_DELETE, &m);
 	if (s == STATUS_OK)
 		s = delete(call, db, &m, req);
 	if (s == STATUS_OK)
-		s = resource_commit(db, call);
+		s = handler_finish(call, db, (struct str){ "", 0 });
 	if (s != STATUS_OK)
 		handler_fail(call, db, s);
 	else

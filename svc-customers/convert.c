@@ -4,6 +4,7 @@
 
 #include "base/codec.h"
 #include "base/wire.h"
+#include "proto/options.pb-c.h"
 #include "resource/engine.h"
 #include "svc-customers/keys.h"
 #include "svc-customers/ops.h"
@@ -150,9 +151,17 @@ static enum status lead_mark(struct convert *c)
 	return entity_events(c->db, c->call, "customers.lead.converted", "lead", s, res);
 }
 
+/* The method's permission is about leads; what is written besides asks for its own. */
+static bool may_write(const struct convert *c)
+{
+	const struct rpc_principal *who = &c->call->who;
+
+	return rpc_may(who, CRM__V1__PERMISSION__CONTACTS_WRITE) && (c->has_account || rpc_may(who, CRM__V1__PERMISSION__CUSTOMERS_WRITE));
+}
+
 static enum status convert(struct convert *c)
 {
-	enum status s = lead_lock(c);
+	enum status s = may_write(c) ? lead_lock(c) : STATUS_PERMISSION_DENIED;
 
 	if (s == STATUS_OK)
 		s = given_check(c);

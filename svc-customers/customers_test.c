@@ -1,4 +1,5 @@
 /* The customers service's own logic against a real PostgreSQL: conversion, territories, statistics, the search index, the wall. */
+#include "proto/options.pb-c.h"
 #include "resource/test_calls.h"
 
 #include "svc-customers/ops.h"
@@ -126,6 +127,41 @@ static void convert_refuses_what_does_not_exist_and_leaves_nothing(void **state)
 	call_free(t);
 	call_free(lead);
 	call_free(foreign);
+}
+
+static void take_away(struct test_call *t, unsigned permission)
+{
+	t->call.who.permissions[permission / 64] &= ~(1ull << permission % 64);
+}
+
+static void who_may_not_write_accounts_or_contacts_does_not_write_them_by_way_of_others(void **state)
+{
+	struct test_call *lead = lead_create("Narrow Scope", "Narrow Ltd"), *account = named("Accounts.Create", TENANT_A, "Given"), *t = convert_new(id_of(lead));
+	struct test_call *terr = named("Territories.Create", TENANT_A, "Not mine");
+
+	take_away(t, CRM__V1__PERMISSION__CUSTOMERS_WRITE);
+	assert_status(call_run(t), STATUS_PERMISSION_DENIED);
+	call_free(t);
+	t = convert_new(id_of(lead));
+	put_key(&t->request, 2, id_of(account), 0);
+	take_away(t, CRM__V1__PERMISSION__CONTACTS_WRITE);
+	assert_status(call_run(t), STATUS_PERMISSION_DENIED);
+	call_free(t);
+	assert_int_equal(sql_int("SELECT count(*) FROM customers.account WHERE name = 'Narrow Ltd'"), 0);
+	t = convert_new(id_of(lead));
+	put_key(&t->request, 2, id_of(account), 0);
+	take_away(t, CRM__V1__PERMISSION__CUSTOMERS_WRITE);
+	assert_status(call_run(t), STATUS_OK);
+	call_free(t);
+	t = call_new("Territories.AssignAccounts", TENANT_A, USER_1);
+	put_key(&t->request, 1, id_of(terr), 0);
+	put_key(&t->request, 2, id_of(account), 0);
+	take_away(t, CRM__V1__PERMISSION__CUSTOMERS_WRITE);
+	assert_status(call_run(t), STATUS_PERMISSION_DENIED);
+	call_free(t);
+	call_free(terr);
+	call_free(account);
+	call_free(lead);
 }
 
 static void assign_moves_all_accounts_or_none(void **state)
@@ -271,6 +307,7 @@ int main(void)
 		cmocka_unit_test(convert_links_what_is_given),
 		cmocka_unit_test(convert_refuses_what_does_not_exist_and_leaves_nothing),
 		cmocka_unit_test(assign_moves_all_accounts_or_none),
+		cmocka_unit_test(who_may_not_write_accounts_or_contacts_does_not_write_them_by_way_of_others),
 		cmocka_unit_test(stats_count_the_tenants_accounts),
 		cmocka_unit_test(search_uses_its_index_under_row_level_security),
 		cmocka_unit_test(a_page_walks_the_list_index),

@@ -2,36 +2,36 @@
 #include "svc-customers/ops.h"
 
 const struct resource tag_resource = {
-	.message = "crm.v1.Tag", .table = "tag", .filter = "name color", .sort = "name created_us seq", .default_sort = "name", .name_sql = "name",
+	.message = "crm.v1.Tag", .table = "tag", .filter = "name color", .sort = "name created_us seq", .default_sort = "name",
 };
 
 const struct resource territory_resource = {
 	.message = "crm.v1.Territory", .table = "territory", .filter = "name is_active created_us updated_us",
-	.sort = "name is_active created_us updated_us seq", .default_sort = "-created_us", .searchable = true, .name_sql = "name",
+	.sort = "name description is_active created_us updated_us seq", .default_sort = "-created_us", .searchable = true,
 	.defaults = "is_active=true",
 };
 
 const struct resource account_resource = {
 	.message = "crm.v1.Account", .table = "account",
 	.filter = "name contact_name email phone industry size status account_type tags owner territory created_by rating created_us updated_us last_contact_us total_value total_orders",
-	.sort = "name contact_name email industry size status account_type rating total_orders total_value created_us updated_us last_contact_us seq",
-	.default_sort = "-created_us", .searchable = true, .name_sql = "coalesce(name, contact_name)", .one_of = "name contact_name",
+	.sort = "name contact_name email phone website notes industry size status account_type rating total_orders total_value created_us updated_us last_contact_us seq",
+	.default_sort = "-created_us", .searchable = true, .one_of = "name contact_name",
 	.defaults = "status=active",
 };
 
 const struct resource contact_resource = {
 	.message = "crm.v1.Contact", .table = "contact",
 	.filter = "display given family email phone company title account tags status owner created_by created_us updated_us last_contact_us",
-	.sort = "display given family email company title status created_us updated_us last_contact_us seq",
-	.default_sort = "-created_us", .person = true, .searchable = true, .name_sql = "display", .one_of = "display given family",
+	.sort = "display given family email phone company title status notes created_us updated_us last_contact_us seq",
+	.default_sort = "-created_us", .person = true, .searchable = true, .one_of = "display given family",
 	.defaults = "status=active",
 };
 
 const struct resource lead_resource = {
 	.message = "crm.v1.Lead", .table = "lead",
 	.filter = "display given family email phone company title source status value owner territory created_by created_us updated_us converted_us converted_account",
-	.sort = "display given family email company title source status value created_us updated_us converted_us seq",
-	.default_sort = "-created_us", .person = true, .searchable = true, .name_sql = "display", .one_of = "display given family",
+	.sort = "display given family email phone company title source status value notes created_us updated_us converted_us seq",
+	.default_sort = "-created_us", .person = true, .searchable = true, .one_of = "display given family",
 	.lower = "source status", .defaults = "status=new",
 };
 

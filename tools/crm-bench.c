@@ -165,6 +165,7 @@ static int raw_main(char **v)
 	samples = xcalloc(MAX_SAMPLES, sizeof(*samples));
 	for (int i = 0; i < conns; i++) {
 		pthread_join(r[i].thread, NULL);
+		PQfinish(r[i].conn);
 		requests += r[i].n;
 		errors += r[i].n_errors;
 		for (size_t k = 0; k < r[i].n && k < MAX_SAMPLES / 64 && n_samples < MAX_SAMPLES; k++)

@@ -213,6 +213,16 @@ static bool encoder_tags(struct compile *c, const char *mode, struct encoder *e)
 	return encoder_entity(c, "tag", e) && ref_members(c, e, "id name color");
 }
 
+static bool encoder_dec(struct compile *c, const char *arg, struct encoder *e)
+{
+	if (!*arg)
+		return true;
+	if (*arg < '1' || *arg > '6' || arg[1])
+		return compile_fail(c, "dec: digits are 1 to 6, not '%s'", arg);
+	e->scale = (unsigned)(*arg - '0');
+	return true;
+}
+
 static bool encoder_argument(struct compile *c, struct encoder *e, const char *arg, const char *members)
 {
 	switch (e->kind) {
@@ -225,6 +235,7 @@ static bool encoder_argument(struct compile *c, struct encoder *e, const char *a
 	case ENC_TAGS: return encoder_tags(c, arg, e);
 	case ENC_CONST: return encoder_const(c, arg, e);
 	case ENC_FLAG: return encoder_flag(c, arg, e);
+	case ENC_DEC: return encoder_dec(c, arg, e);
 	default: return !*arg || compile_fail(c, "this encoder has no argument ('%s')", arg);
 	}
 }

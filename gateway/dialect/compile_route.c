@@ -1,6 +1,7 @@
 /* Routes of a dialect: what they call, where each parameter goes, what the reply looks like. */
 #include "base/codec.h"
 #include "gateway/dialect/plan.h"
+#include "json/json.h"
 
 #define VARS_LIST                                                                                                          \
 	(1u << VAR_ITEMS | 1u << VAR_TOTAL | 1u << VAR_PAGE | 1u << VAR_SIZE | 1u << VAR_PAGES | 1u << VAR_OFFSET | 1u << VAR_HAS_NEXT | \
@@ -189,6 +190,18 @@ static bool shape_members(struct compile *c, struct route_impl *r)
 		if (!found)
 			return compile_fail(c, "wrap: the item has no member '%.*s'", STR_FMT(s->member));
 	}
+	return true;
+}
+
+static bool route_example(struct compile *c, const struct route_impl *r)
+{
+	struct json_error err;
+	const struct json *v = r->src->example ? json_parse(c->a, str_of(r->src->example), &err) : NULL;
+
+	if (r->src->example && !v)
+		return compile_fail(c, "example: %s", err.text);
+	if (v && (!r->body || v->type != JSON_OBJECT))
+		return compile_fail(c, "example: only for a body, and an object");
 	return true;
 }
 
@@ -440,7 +453,7 @@ bool compile_route(struct compile *c, const Crm__Dialect__Route *src, struct rou
 	c->where = arena_printf(c->a, "route `%s`", src->on ? src->on : "");
 	if (r->pub.status < 200 || r->pub.status > 299)
 		return compile_fail(c, "status must be 2xx");
-	if (!route_on(c, r) || !route_rpc(c, r) || !route_body(c, r) || !route_output(c, r) || !route_shape(c, r))
+	if (!route_on(c, r) || !route_rpc(c, r) || !route_body(c, r) || !route_output(c, r) || !route_example(c, r) || !route_shape(c, r))
 		return false;
 	if (!route_params(c, r) || !route_sets(c, r) || !route_rate(c, r))
 		return false;

@@ -169,9 +169,18 @@ static bool number_of(struct decoder *d, const struct param_plan *p, struct str 
 	return true;
 }
 
-static bool sortable(const struct member_plan *m)
+bool member_sortable(const struct member_plan *m)
 {
-	return m->n_paths > 0 && m->paths[0].n == 1 && !m->repeated && m->enc.kind != ENC_RES && m->enc.kind != ENC_JSON && m->enc.kind != ENC_CONST;
+	switch (m->enc.kind) {
+	case ENC_ID: return true;
+	case ENC_RES:
+	case ENC_JSON:
+	case ENC_CONST:
+	case ENC_REF:
+	case ENC_REFOBJ:
+	case ENC_TAGS: return false;
+	default: return m->n_paths > 0 && m->paths[0].n == 1 && !m->repeated && !m->wo;
+	}
 }
 
 static const char *sort_words(struct decoder *d, const struct resource_plan *res)
@@ -179,7 +188,7 @@ static const char *sort_words(struct decoder *d, const struct resource_plan *res
 	const char *text = "";
 
 	for (size_t i = 0; i < res->n; i++) {
-		if (sortable(&res->members[i]))
+		if (member_sortable(&res->members[i]))
 			text = arena_printf(d->a, "%s%s%.*s", text, *text ? ", " : "", STR_FMT(res->members[i].name));
 	}
 	return text;
@@ -196,7 +205,7 @@ static uint32_t sort_field(struct decoder *d, const struct param_plan *p, struct
 			continue;
 		if (m->enc.kind == ENC_ID && m->n_paths == 0)
 			return KEY_SEQ;
-		if (sortable(m))
+		if (member_sortable(m))
 			return m->paths[0].f[0]->number;
 	}
 	decode_violate(d, p->name, "in", NULL, sort_words(d, res));

@@ -543,6 +543,98 @@ static void service_violations_get_the_dialects_names(void **state)
 	buf_fini(&status);
 }
 
+/* The answer to a body with one mistake; freed by done(). */
+static const char *refusal(struct exchange *x, const char *dialect, const char *method, const char *path, const char *query, const char *body)
+{
+	struct encode_input in;
+
+	decode_as(x, dialect, method, path, query, "application/json", body);
+	in = encode_input(x, "/", "");
+	dialect_error(x->match.dialect, x->match.route, &in, x->status, STR(""), STR(""), x->decoded.violations, x->decoded.n_violations, &x->out);
+	return buf_cstr(&x->out);
+}
+
+static void sentences_are_those_of_the_documents(void **state)
+{
+	static const struct {
+		const char *dialect, *method, *path, *query, *body, *expected;
+	} rows[] = {
+		{ "saas", "POST", "/api/leads", "", "{\"firstName\":\"A\",\"lastName\":\"B\",\"email\":\"x\"}", "\"message\":\"Invalid email format\",\"details\":[{\"field\":\"email\",\"message\":\"Email must be a valid email address\"}]" },
+		{ "saas", "POST", "/api/leads", "", "{\"firstName\":\"A\"}", "\"message\":\"Last name is required\",\"details\":[{\"field\":\"lastName\",\"message\":\"Last name is required\"}]" },
+		{ "mvp", "POST", "/api/leads", "", "{\"name\":\"A\",\"email\":\"x\"}", "\"message\":\"Invalid request data\",\"details\":{\"field\":\"email\",\"reason\":\"Invalid email format\"}" },
+		{ "mvp", "POST", "/api/contacts", "", "{\"name\":\"A\",\"tags\":[true]}", "\"reason\":\"Tags must be" },
+		{ "elevate", "POST", "/api/v1/customers", "", "{\"name\":\"A\",\"rating\":9}", "\"message\":\"Invalid input data\",\"details\":[{\"field\":\"rating\",\"message\":\"Rating must be at most 5\"}]" },
+		{ "backend", "POST", "/api/v1/auth/login", "", "{\"password\":\"x\"}", "\"message\":\"Validation failed\",\"errors\":[{\"code\":\"VALIDATION_ERROR\",\"message\":\"Email is required\",\"field\":\"email\"}]" },
+		{ "system", "GET", "/api/crm/accounts/", "territory=north", "", "\"message\":\"Validation failed\"" },
+		{ "system", "GET", "/api/crm/accounts/", "territory=north", "", "{\"territory\":[\"This field is not a valid id.\"]}" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct exchange x;
+
+		contains(refusal(&x, rows[i].dialect, rows[i].method, rows[i].path, rows[i].query, rows[i].body), rows[i].expected);
+		done(&x);
+	}
+}
+
+static void an_order_the_service_lacks_names_the_parameter(void **state)
+{
+	struct buf status = { 0 };
+	struct exchange x;
+	struct encode_input in;
+	size_t at;
+
+	at = wire_open(&status, 3);
+	wire_put_bytes(&status, 1, STR("created_us"));
+	wire_put_bytes(&status, 2, STR("sort"));
+	wire_close(&status, at);
+	decode_as(&x, "saas", "GET", "/api/leads", "sortBy=createdAt", "", "");
+	in = encode_input(&x, "/", "");
+	dialect_error(x.match.dialect, x.match.route, &in, STATUS_VALIDATION_ERROR, STR(""), buf_view(&status), NULL, 0, &x.out);
+	contains(buf_cstr(&x.out), "{\"field\":\"sortBy\",\"message\":\"Sort by cannot be createdAt\"}");
+	done(&x);
+	buf_fini(&status);
+}
+
+static void brackets_behind_a_name_make_a_list(void **state)
+{
+	static const char *const queries[] = { "tags[]=a&tags[]=b", "tags%5B%5D=a&tags%5B%5D=b", "tags[0]=a&tags[17]=b", "tags=a&tags=b", "tags=a,b" };
+	struct exchange first, x;
+
+	decode_as(&first, "mvp", "GET", "/api/contacts", queries[0], "", "");
+	for (size_t i = 0; i < sizeof(queries) / sizeof(*queries); i++) {
+		assert_int_equal(decode_as(&x, "mvp", "GET", "/api/contacts", queries[i], "", ""), STATUS_OK);
+		assert_true(x.decoded.payload.n > 10 && str_eq(buf_view(&x.decoded.payload), buf_view(&first.decoded.payload)));
+		done(&x);
+	}
+	done(&first);
+	assert_int_equal(decode_as(&x, "mvp", "GET", "/api/contacts", "[]=a&[0]=b&]=c&tags[x]=d&tags=a", "", ""), STATUS_OK);
+	done(&x);
+}
+
+static void amounts_have_the_digits_of_the_document(void **state)
+{
+	static const struct {
+		const char *stored, *printed;
+	} rows[] = { { "0", "\"total_value\":0.00," }, { "45000.5", "\"total_value\":45000.50," }, { "1.234", "\"total_value\":1.234," } };
+	const struct schema_message *account = schema_message_find(dialects_schema(ds), STR("crm.v1.Account"));
+	uint32_t number = schema_field_find(account, STR("total_value"))->number;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct buf wire = { 0 };
+		struct exchange x;
+		struct encode_input in;
+
+		decode(&x, "elevate", "GET", "/api/v1/customers/5", "");
+		in = encode_input(&x, "/", "");
+		wire_put_bytes(&wire, number, str_of(rows[i].stored));
+		assert_true(route_encode(&in, buf_view(&wire), &x.out, &x.encoded));
+		contains(buf_cstr(&x.out), rows[i].printed);
+		done(&x);
+		buf_fini(&wire);
+	}
+}
+
 static enum ref_state ref_unknown(void *arg, const struct ref_key *key, struct ref_value *out)
 {
 	++*(int *)arg;
@@ -614,6 +706,9 @@ static void mistakes_are_refused_with_their_place(void **state)
 {
 	refuses(OK_ERROR "resource { name: \"lead\" message: \"crm.v1.Lead\" f { j: \"phone\" p: \"fone\" } }", "lead.phone: no field 'fone' in crm.v1.Lead");
 	refuses(OK_ERROR "resource { name: \"lead\" message: \"crm.v1.Lead\" f { j: \"at\" p: \"created_us\" as: \"dec\" } }", "'dec' cannot encode created_us");
+	refuses(OK_ERROR "resource { name: \"lead\" message: \"crm.v1.Lead\" f { j: \"value\" p: \"value\" as: \"dec:9\" } }", "dec: digits are 1 to 6");
+	refuses(OK_ERROR "route { on: \"POST /api/auth/logout\" rpc: \"Auth.Logout\" example: '{}' }", "example: only for a body");
+	refuses(OK_ERROR "resource { name: \"out\" message: \"crm.v1.LogoutRequest\" f { j: \"t\" p: \"refresh_token\" } } route { on: \"POST /api/auth/logout\" rpc: \"Auth.Logout\" body: \"out\" example: '{' }", "example: ");
 	refuses(OK_ERROR "resource { name: \"lead\" message: \"crm.v1.Lad\" }", "there is no message crm.v1.Lad");
 	refuses(OK_ERROR "resource { name: \"lead\" message: \"crm.v1.Lead\" f { j: \"s\" p: \"status\" as: \"map:x\" } }", "there is no enum_map 'x'");
 	refuses(OK_ERROR "route { on: \"GET /x\" rpc: \"Leads.Nope\" }", "there is no rpc 'Leads.Nope'");
@@ -667,6 +762,10 @@ int main(void)
 		cmocka_unit_test(malformed_replies_are_refused),
 		cmocka_unit_test(errors_have_the_documents_shapes),
 		cmocka_unit_test(service_violations_get_the_dialects_names),
+		cmocka_unit_test(sentences_are_those_of_the_documents),
+		cmocka_unit_test(an_order_the_service_lacks_names_the_parameter),
+		cmocka_unit_test(brackets_behind_a_name_make_a_list),
+		cmocka_unit_test(amounts_have_the_digits_of_the_document),
 		cmocka_unit_test(references_that_are_not_known_yet_are_wished_for_and_local_ones_are_not),
 		cmocka_unit_test(openapi_is_json_and_has_every_route),
 		cmocka_unit_test(mistakes_are_refused_with_their_place),

@@ -255,13 +255,23 @@ static enum outcome print_ref(const struct encode_run *run, const struct encoder
 
 /* -- values */
 
-static enum outcome print_decimal(struct buf *b, struct str s)
+/* At least `scale` digits behind the point: amounts are "0.00" where a document prints them so. */
+static enum outcome print_decimal(struct buf *b, struct str s, unsigned scale)
 {
+	const char *point;
+
 	if (s.n == 0)
 		return UNSET;
 	if (!decimal_is_valid(s))
 		return MALFORMED;
 	buf_str(b, s);
+	if (!scale)
+		return PRINTED;
+	point = memchr(s.p, '.', s.n);
+	if (!point)
+		buf_c(b, '.');
+	for (size_t n = point ? (size_t)(s.p + s.n - point - 1) : 0; n < scale; n++)
+		buf_c(b, '0');
 	return PRINTED;
 }
 
@@ -275,7 +285,7 @@ static enum outcome print_value(const struct encode_run *run, const struct encod
 	case ENC_INT: print_int(b, f, w->value); return PRINTED;
 	case ENC_NUM: print_double(b, w->value); return PRINTED;
 	case ENC_BOOL: buf_str(b, w->value ? STR("true") : STR("false")); return PRINTED;
-	case ENC_DEC: return print_decimal(b, w->bytes);
+	case ENC_DEC: return print_decimal(b, w->bytes, e->scale);
 	case ENC_JSON:
 		if (w->bytes.n == 0)
 			return UNSET;

@@ -28,6 +28,21 @@ static bool is_text(struct str s)
 	return str_is_utf8(s) && !(s.n && memchr(s.p, 0, s.n));
 }
 
+/* A list that cannot be ordered by a member: what is wrong is the parameter that named it. */
+static bool sort_violation(struct failure *f, struct str path)
+{
+	for (size_t i = 0; f->r && i < f->r->n_params; i++) {
+		const struct param_plan *p = &f->r->params[i];
+		struct str name = p->sort ? name_in_resource(p->sort, path, f->a) : STR("");
+
+		if (!name.n)
+			continue;
+		add_violation(f, p->name, STR("sort"), str_of(arena_printf(f->a, "cannot be %.*s", STR_FMT(name))), STR(""));
+		return true;
+	}
+	return false;
+}
+
 static void service_violation(struct failure *f, struct str wire)
 {
 	struct wire_reader r = wire_read(wire);
@@ -45,6 +60,8 @@ static void service_violation(struct failure *f, struct str wire)
 		default: break;
 		}
 	}
+	if (str_eq(rule, STR("sort")) && sort_violation(f, path))
+		return;
 	if (!text.n)
 		text = str_of(schema_rule_text(f->a, arena_strdup(f->a, rule), param.n ? arena_strdup(f->a, param) : NULL));
 	add_violation(f, path.n ? name_of_path(f->r, path, f->a) : path, rule, text, param);
@@ -86,6 +103,8 @@ static struct str expand(struct failure *f, struct str text, const struct field_
 			buf_str(&b, v->field);
 		} else if (take(&text, STR("$title"))) {
 			title_print(&b, v->field);
+		} else if (take(&text, STR("$text"))) {
+			buf_str(&b, v->text);
 		} else {
 			buf_c(&b, *text.p++);
 			text.n--;
@@ -96,13 +115,43 @@ static struct str expand(struct failure *f, struct str text, const struct field_
 	return out;
 }
 
-static struct str sentence(struct failure *f, const struct field_violation *v)
+static const struct rule_text *row_of(const struct failure *f, struct str rule)
 {
 	for (size_t i = 0; i < f->d->n_texts; i++) {
-		if (str_eq(f->d->texts[i].rule, v->rule))
-			return expand(f, f->d->texts[i].text, v);
+		if (str_eq(f->d->texts[i].rule, rule))
+			return &f->d->texts[i];
 	}
-	return v->text;
+	return NULL;
+}
+
+static bool lacks_subject(const struct field_violation *v)
+{
+	return v->field.n && v->text.n && v->text.p[0] >= 'a' && v->text.p[0] <= 'z';
+}
+
+static struct str sentence(struct failure *f, const struct field_violation *v)
+{
+	const struct rule_text *row = row_of(f, v->rule);
+
+	if (!row && lacks_subject(v))
+		row = row_of(f, STR("*"));
+	return row ? expand(f, row->text, v) : v->text;
+}
+
+/* What the answer as a whole says: the document's sentence, unless something more exact is known. */
+static struct str headline(struct failure *f)
+{
+	const struct code_plan *code = &f->d->codes[f->status];
+	const struct rule_text *row = f->n ? row_of(f, f->v[0].rule) : NULL;
+	struct str own = str_of(status_text(f->status));
+
+	if (f->message.n && is_text(f->message) && !str_eq(f->message, own))
+		return f->message;
+	if (row && row->message.n)
+		return expand(f, row->message, &f->v[0]);
+	if (str_eq(code->message, STR("$text")))
+		return f->n ? sentence(f, &f->v[0]) : own;
+	return code->message.n ? code->message : own;
 }
 
 /* -- printing */
@@ -200,8 +249,7 @@ int dialect_error(const struct dialect *d, const struct route *route, const stru
 	for (size_t i = 0; i < n; i++)
 		add_violation(&f, violations[i].field, violations[i].rule, violations[i].text, violations[i].param);
 	service_status(&f, status_bytes);
-	if (!f.message.n || !is_text(f.message))
-		f.message = str_of(status_text(f.status));
+	f.message = headline(&f);
 	print_template(&f, &f.d->error, NULL, out);
 	arena_fini(&own);
 	return f.d->codes[f.status].http;

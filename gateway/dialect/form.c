@@ -37,6 +37,18 @@ bool percent_decode(struct arena *a, struct str raw, bool plus, struct str *out)
 	return str_is_utf8(*out);
 }
 
+/* `tags[]=a&tags[]=b` and `tags[0]=a&tags[1]=b` are how PHP, Rails and query builders write a list. */
+static size_t brackets(struct str name)
+{
+	size_t n = name.n;
+
+	if (n < 3 || name.p[n - 1] != ']')
+		return 0;
+	for (n--; n > 1 && name.p[n - 1] >= '0' && name.p[n - 1] <= '9'; n--)
+		;
+	return n > 1 && name.p[n - 1] == '[' ? name.n - n + 1 : 0;
+}
+
 static void pair_read(struct arena *a, struct str raw, struct pair *p)
 {
 	const char *eq = memchr(raw.p, '=', raw.n);
@@ -52,6 +64,7 @@ static void pair_read(struct arena *a, struct str raw, struct pair *p)
 		p->value = value;
 		p->bad = true;
 	}
+	p->name.n -= brackets(p->name);
 }
 
 struct pair *form_parse(struct arena *a, struct str text, size_t *n)

@@ -102,7 +102,7 @@ static bool status_find(const char *word, enum status *out)
 static bool compile_codes(struct compile *c, const Crm__Dialect__ErrorShape *e)
 {
 	for (int s = 0; s < STATUS_COUNT; s++)
-		c->d->codes[s] = (struct code_plan){ status_http((enum status)s), str_of(status_name((enum status)s)) };
+		c->d->codes[s] = (struct code_plan){ .http = status_http((enum status)s), .code = str_of(status_name((enum status)s)) };
 	for (size_t i = 0; i < e->n_code; i++) {
 		const Crm__Dialect__ErrorShape__Code *row = e->code[i];
 		enum status s;
@@ -115,6 +115,8 @@ static bool compile_codes(struct compile *c, const Crm__Dialect__ErrorShape *e)
 			c->d->codes[s].http = row->http;
 		if (row->code)
 			c->d->codes[s].code = str_of(row->code);
+		if (row->message)
+			c->d->codes[s].message = str_of(row->message);
 	}
 	return true;
 }
@@ -141,7 +143,8 @@ static bool compile_error(struct compile *c)
 	for (size_t i = 0; i < e->n_text; i++) {
 		if (!e->text[i]->rule || !e->text[i]->text)
 			return compile_fail(c, "text needs rule and text");
-		c->d->texts[c->d->n_texts++] = (struct rule_text){ str_of(e->text[i]->rule), str_of(e->text[i]->text) };
+		c->d->texts[c->d->n_texts++] = (struct rule_text){ str_of(e->text[i]->rule), str_of(e->text[i]->text),
+			e->text[i]->message ? str_of(e->text[i]->message) : STR("") };
 	}
 	return true;
 }

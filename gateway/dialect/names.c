@@ -90,11 +90,25 @@ struct str name_of_path(const struct route_impl *r, struct str path, struct aren
 	return path;
 }
 
+static bool is_digits(const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (p[i] < '0' || p[i] > '9')
+			return false;
+	}
+	return n > 0;
+}
+
 void title_print(struct buf *b, struct str name)
 {
 	const char *dot = name.n ? memrchr(name.p, '.', name.n) : NULL;
 	bool lower_before = false;
 
+	/* the element of a list is called as the list: "tags.0" */
+	while (dot && is_digits(dot + 1, (size_t)(name.p + name.n - dot - 1))) {
+		name.n = (size_t)(dot - name.p);
+		dot = name.n ? memrchr(name.p, '.', name.n) : NULL;
+	}
 	if (dot) {
 		name.n = (size_t)(name.p + name.n - dot - 1);
 		name.p = dot + 1;

@@ -5,6 +5,35 @@
 
 /* -- parameters */
 
+static void sort_words(struct oa *o, const struct resource_plan *res)
+{
+	oa_key(o->b, "enum");
+	buf_c(o->b, '[');
+	for (size_t i = 0; i < res->n; i++) {
+		if (!member_sortable(&res->members[i]))
+			continue;
+		oa_item(o->b);
+		buf_json_str(o->b, res->members[i].name);
+	}
+	buf_c(o->b, ']');
+}
+
+/* What a parameter is for when its row does not say. */
+static const char *special_doc(const struct param_plan *p)
+{
+	switch (p->special) {
+	case CRM__DIALECT__PARAM__SPECIAL__PAGE: return "Page number, from 1";
+	case CRM__DIALECT__PARAM__SPECIAL__LIMIT: return "Items per page";
+	case CRM__DIALECT__PARAM__SPECIAL__OFFSET: return "How many items are passed over";
+	case CRM__DIALECT__PARAM__SPECIAL__CURSOR: return "Instead of a page number: continue where the Link header's rel=next points";
+	case CRM__DIALECT__PARAM__SPECIAL__SEARCH: return "Text to search for";
+	case CRM__DIALECT__PARAM__SPECIAL__SORT: return "Field to sort by; `-` in front turns the order";
+	case CRM__DIALECT__PARAM__SPECIAL__ORDER: return "Sort order";
+	case CRM__DIALECT__PARAM__SPECIAL__ORDERING: return "Fields to order by, separated by commas; `-` in front of one turns its order";
+	default: return "";
+	}
+}
+
 static void special_schema(struct oa *o, const struct param_plan *p)
 {
 	switch (p->special) {
@@ -14,6 +43,11 @@ static void special_schema(struct oa *o, const struct param_plan *p)
 		break;
 	case CRM__DIALECT__PARAM__SPECIAL__OFFSET: buf_printf(o->b, "\"type\":\"integer\",\"minimum\":0,\"maximum\":%d,\"default\":0", OFFSET_MAX); break;
 	case CRM__DIALECT__PARAM__SPECIAL__ORDER: buf_z(o->b, "\"type\":\"string\",\"enum\":[\"asc\",\"desc\"]"); break;
+	case CRM__DIALECT__PARAM__SPECIAL__SORT:
+		buf_z(o->b, "\"type\":\"string\"");
+		sort_words(o, p->sort);
+		break;
+	case CRM__DIALECT__PARAM__SPECIAL__ORDERING: buf_z(o->b, "\"type\":\"string\",\"examples\":[\"-created_at\"]"); break;
 	default: buf_z(o->b, "\"type\":\"string\",\"maxLength\":1000"); break;
 	}
 }
@@ -39,14 +73,16 @@ static void param_schema(struct oa *o, const struct param_plan *p)
 
 static void param_print(struct oa *o, const struct param_plan *p)
 {
+	const char *doc = *p->doc || p->target != TARGET_SPECIAL ? p->doc : special_doc(p);
+
 	oa_item(o->b);
 	buf_c(o->b, '{');
 	oa_text(o->b, "name", p->name);
 	oa_text(o->b, "in", p->path_index >= 0 ? STR("path") : STR("query"));
 	if (p->path_index >= 0)
 		buf_z(o->b, ",\"required\":true");
-	if (*p->doc)
-		oa_text(o->b, "description", str_of(p->doc));
+	if (*doc)
+		oa_text(o->b, "description", str_of(doc));
 	if (p->enc.csv && p->target != TARGET_SPECIAL)
 		buf_z(o->b, ",\"style\":\"form\",\"explode\":false");
 	oa_key(o->b, "schema");
@@ -75,6 +111,8 @@ static void params_print(struct oa *o, const struct route_impl *r)
 	buf_c(o->b, '[');
 	for (size_t i = 0; i < r->n_params; i++)
 		param_print(o, &r->params[i]);
+	if (r->pub.rpc->permission != 0)
+		header_print(o, "X-Tenant-ID", "One of the caller's tenants, in any form of its id; without it: the tenant of the token");
 	if (is_write(r) && r->pub.rpc->permission != 0)
 		header_print(o, "Idempotency-Key", "The same key with the same body is done once; its first answer is given again");
 	if ((r->input == INPUT_WRITE && !r->creates_entity) || (r->input == INPUT_KEY && is_write(r)))
@@ -86,6 +124,8 @@ static void params_print(struct oa *o, const struct route_impl *r)
 
 static void body_schema(struct oa *o, const struct route_impl *r)
 {
+	bool change = r->input == INPUT_WRITE && !r->creates_entity && !r->replace;
+
 	buf_c(o->b, '{');
 	if (r->input == INPUT_BULK) {
 		buf_z(o->b, "\"type\":\"object\",\"properties\":{");
@@ -96,7 +136,7 @@ static void body_schema(struct oa *o, const struct route_impl *r)
 		buf_json_str(o->b, r->bulk);
 		buf_c(o->b, ']');
 	} else {
-		oa_resource_ref(o, r->body, OA_IN);
+		oa_resource_ref(o, r->body, change ? OA_CHANGE : OA_IN);
 	}
 	buf_c(o->b, '}');
 }
@@ -108,6 +148,10 @@ static void body_print(struct oa *o, const struct route_impl *r)
 	oa_key(o->b, "requestBody");
 	buf_z(o->b, "{\"required\":true,\"content\":{\"application/json\":{\"schema\":");
 	body_schema(o, r);
+	if (r->src->example) {
+		oa_key(o->b, "example");
+		buf_z(o->b, r->src->example);
+	}
 	buf_c(o->b, '}');
 	if (r->dialect->pub.accept_form && r->input != INPUT_BULK) {
 		buf_z(o->b, ",\"application/x-www-form-urlencoded\":{\"schema\":");
@@ -131,6 +175,9 @@ static void success_print(struct oa *o, const struct route_impl *r)
 	oa_key(o->b, arena_printf(&o->arena, "%d", r->pub.status));
 	buf_z(o->b, "{\"description\":");
 	buf_json_str(o->b, r->message.n ? r->message : (r->no_body ? STR("Done, no body") : STR("Done")));
+	buf_z(o->b, ",\"headers\":{\"X-RateLimit-Limit\":{\"$ref\":\"#/components/headers/RateLimit\"},"
+		    "\"X-RateLimit-Remaining\":{\"$ref\":\"#/components/headers/RateLimitRemaining\"},"
+		    "\"X-RateLimit-Reset\":{\"$ref\":\"#/components/headers/RateLimitReset\"}}");
 	if (!r->no_body) {
 		buf_z(o->b, ",\"content\":{\"application/json\":{\"schema\":");
 		if (r->has_shape) {
@@ -312,7 +359,10 @@ static void components_print(struct oa *o)
 	oa_key(o->b, "Error");
 	oa_error_schema(o);
 	oa_resources(o);
-	buf_z(o->b, "},\"responses\":{");
+	buf_z(o->b, "},\"headers\":{\"RateLimit\":{\"description\":\"Requests per window\",\"schema\":{\"type\":\"integer\"}},"
+		    "\"RateLimitRemaining\":{\"description\":\"Requests left in this window\",\"schema\":{\"type\":\"integer\"}},"
+		    "\"RateLimitReset\":{\"description\":\"When the window ends, in seconds since 1970\",\"schema\":{\"type\":\"integer\"}}}");
+	buf_z(o->b, ",\"responses\":{");
 	for (size_t i = 0; i < sizeof(failures) / sizeof(*failures); i++)
 		error_response(o, failures[i]);
 	buf_z(o->b, "}}");
@@ -323,8 +373,8 @@ void dialect_openapi(const struct dialects *ds, const struct dialect *d, struct 
 	struct oa o = { .ds = ds, .d = d->impl, .b = out };
 	size_t n = d->impl->n_resources + 1;
 
-	o.used[OA_OUT] = arena_zalloc(&o.arena, n * sizeof(bool));
-	o.used[OA_IN] = arena_zalloc(&o.arena, n * sizeof(bool));
+	for (int side = OA_OUT; side < OA_SIDES; side++)
+		o.used[side] = arena_zalloc(&o.arena, n * sizeof(bool));
 	buf_z(out, "{\"openapi\":\"3.1.0\",\"info\":{");
 	oa_text(out, "title", str_of(d->title));
 	oa_text(out, "version", str_of(d->version));

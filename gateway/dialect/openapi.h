@@ -31,14 +31,14 @@ static inline void oa_text(struct buf *b, const char *k, struct str v)
 }
 
 /* openapi_schema.c: JSON Schema of what encoders print and read. */
-enum oa_side { OA_OUT, OA_IN };
+enum oa_side { OA_OUT, OA_IN, OA_CHANGE, OA_SIDES };
 
 struct oa {
 	const struct dialects *ds;
 	const struct dialect_impl *d;
 	struct arena arena;
 	struct buf *b;
-	bool *used[2]; /* per side and resource */
+	bool *used[OA_SIDES]; /* per side and resource */
 };
 
 void oa_encoder(struct oa *o, const struct encoder *e, const struct schema_field *f, enum oa_side side, const struct schema_field *rules);

@@ -11,7 +11,7 @@ static void type_of(struct oa *o, const char *type)
 
 static void id_schema(struct oa *o, const struct encoder *e, enum oa_side side)
 {
-	if (side == OA_IN && o->d->id_style == CRM__DIALECT__DIALECT__ID_STYLE__SEQ) {
+	if (side != OA_OUT && o->d->id_style == CRM__DIALECT__DIALECT__ID_STYLE__SEQ) {
 		buf_z(o->b, "\"type\":[\"integer\",\"string\"]");
 		return;
 	}
@@ -68,7 +68,7 @@ static void string_rules(struct oa *o, const struct schema_field *f, enum oa_sid
 		}
 		buf_c(o->b, ']');
 	}
-	if (side != OA_IN)
+	if (side == OA_OUT)
 		return;
 	if (f->min_len)
 		buf_printf(o->b, ",\"minLength\":%u", f->min_len);
@@ -97,7 +97,7 @@ static void map_schema(struct oa *o, const struct word_map *m)
 
 static void tag_schema(struct oa *o, const struct encoder *e, enum oa_side side)
 {
-	if (side == OA_IN || e->tags == TAGS_NAMES) {
+	if (side != OA_OUT || e->tags == TAGS_NAMES) {
 		type_of(o, "string");
 		return;
 	}
@@ -160,7 +160,9 @@ void oa_encoder(struct oa *o, const struct encoder *e, const struct schema_field
 
 static const char *side_suffix(enum oa_side side)
 {
-	return side == OA_IN ? "Write" : "";
+	static const char *const suffixes[] = { [OA_OUT] = "", [OA_IN] = "Write", [OA_CHANGE] = "Change" };
+
+	return suffixes[side];
 }
 
 static size_t resource_index(const struct oa *o, const struct resource_plan *res)
@@ -209,7 +211,7 @@ static void member_schema(struct oa *o, const struct member_plan *m, enum oa_sid
 {
 	const struct schema_field *f = m->n_paths ? m->paths[0].f[m->paths[0].n - 1] : NULL;
 	const char *doc = *m->doc ? m->doc : (f && strncmp(f->doc, "column", 6) != 0 ? f->doc : "");
-	bool null = side == OA_IN ? !m->req : m->unset.n >= 4 && memcmp(m->unset.p + m->unset.n - 4, "null", 4) == 0 && m->n_paths > 0;
+	bool null = side != OA_OUT ? !m->req : m->unset.n >= 4 && memcmp(m->unset.p + m->unset.n - 4, "null", 4) == 0 && m->n_paths > 0;
 	size_t from = o->b->n;
 
 	buf_c(o->b, '{');
@@ -270,9 +272,9 @@ static void resource_schema(struct oa *o, const struct resource_plan *res, enum 
 		member_schema(o, &res->members[i], side);
 	}
 	buf_c(o->b, '}');
-	/* a change names only some: what is required holds for creation */
-	required_members(o, res, side);
-	if (side == OA_IN && o->d->pub.strict)
+	if (side != OA_CHANGE) /* which names only what is to change */
+		required_members(o, res, side);
+	if (side != OA_OUT && o->d->pub.strict)
 		buf_z(o->b, ",\"additionalProperties\":false");
 	buf_c(o->b, '}');
 }
@@ -280,12 +282,14 @@ static void resource_schema(struct oa *o, const struct resource_plan *res, enum 
 /* Printing one may use others: until nothing is new. */
 void oa_resources(struct oa *o)
 {
-	bool *done[2] = { arena_zalloc(&o->arena, o->d->n_resources + 1), arena_zalloc(&o->arena, o->d->n_resources + 1) };
+	bool *done[OA_SIDES];
 	bool more = true;
 
+	for (int side = OA_OUT; side < OA_SIDES; side++)
+		done[side] = arena_zalloc(&o->arena, o->d->n_resources + 1);
 	while (more) {
 		more = false;
-		for (int side = OA_OUT; side <= OA_IN; side++) {
+		for (int side = OA_OUT; side < OA_SIDES; side++) {
 			for (size_t i = 0; i < o->d->n_resources; i++) {
 				if (!o->used[side][i] || done[side][i])
 					continue;

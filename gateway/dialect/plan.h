@@ -69,6 +69,7 @@ struct encoder {
 	struct str json;    /* CONST */
 	struct str yes, no; /* FLAG */
 	bool csv;
+	unsigned scale;     /* DEC: digits behind the point at least */
 };
 
 struct member_plan {
@@ -174,11 +175,11 @@ struct node {
 
 struct code_plan {
 	int http;
-	struct str code;
+	struct str code, message; /* message may be empty */
 };
 
 struct rule_text {
-	struct str rule, text;
+	struct str rule, text, message; /* message may be empty */
 };
 
 struct dialect_impl {
@@ -238,6 +239,9 @@ struct str id_prefix(struct arena *a, const Crm__Dialect__Dialect *src, const ch
 bool id_read(const struct encoder *e, struct str text, struct arena *a, struct key *out);
 /* Prints as JSON; null when the form is not known. */
 void id_print(struct buf *b, Crm__Dialect__Dialect__IdStyle style, struct str prefix, struct str id, int64_t seq);
+
+/* -- order (decode_query.c) */
+bool member_sortable(const struct member_plan *m);
 
 /* -- names (names.c) */
 /* The member or parameter name for a path of the contract; in the arena. */

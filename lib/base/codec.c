@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <openssl/evp.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -29,9 +30,20 @@ void random_bytes(void *p, size_t n)
 	}
 }
 
+static EVP_MD *sha256_algorithm;
+
+static void sha256_fetch(void)
+{
+	sha256_algorithm = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
+
+/* EVP_sha256() would be looked up again by each call, which costs more than a short text's hash. */
 void sha256(const void *p, size_t n, uint8_t out[32])
 {
-	if (EVP_Digest(p, n, out, NULL, EVP_sha256(), NULL) != 1)
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, sha256_fetch);
+	if (EVP_Digest(p, n, out, NULL, sha256_algorithm, NULL) != 1)
 		abort();
 }
 

@@ -37,6 +37,23 @@ static void queue_put_first(struct job_queue *q, struct job *j)
 	q->n++;
 }
 
+/* The first of the next few that is of this tenant, else the oldest. q is not empty. */
+static struct job *queue_take_like(struct job_queue *q, const char *tenant)
+{
+	struct job **at = &q->head, *j;
+
+	for (int i = 0; i < SAME_TENANT_WITHIN && *at && (strcmp((*at)->tenant, tenant) != 0 || (*at)->alone); i++)
+		at = &(*at)->next;
+	if (!*at || strcmp((*at)->tenant, tenant) != 0 || (*at)->alone)
+		at = &q->head;
+	j = *at;
+	*at = j->next;
+	if (q->tail == &j->next)
+		q->tail = at;
+	q->n--;
+	return j;
+}
+
 static struct job *queue_take(struct job_queue *q)
 {
 	struct job *j = q->head;
@@ -158,7 +175,7 @@ static bool send_read(struct db *d, struct job_queue *q)
 	if (!l)
 		return false;
 	d->grouping = l;
-	pipe_send(l, queue_take(q)); /* may break the link, which ends the group */
+	pipe_send(l, alone ? queue_take(q) : queue_take_like(q, l->tenant)); /* may break the link, which ends the group */
 	if (alone)
 		close_group(d);
 	else
@@ -195,9 +212,9 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 	struct db *d = arg;
 
 	d->turn_pending = false;
-	close_group(d);
 	finish_late(d);
 	db_pump(d);
+	close_group(d);
 }
 
 /* -- time */
@@ -358,7 +375,11 @@ void db_submit(struct db *d, enum db_kind kind, struct str tenant, const struct 
 	}
 	queue_put(q, j);
 	sweep_later(d);
-	db_pump(d);
+	/* reads wait for the end of the turn, so that those of one tenant come to stand together */
+	if (kind == DB_READ)
+		db_turn_later(d);
+	else
+		db_pump(d);
 }
 
 /* -- the whole */

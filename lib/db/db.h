@@ -3,7 +3,7 @@
  * threads with a blocking connection of their own for handlers. docs/db.md has the measured reasons.
  *
  * Rows (loop thread): db_submit sends `set_config('app.tenant_id', tenant, true)` and one to three statements in one
- * pipeline segment with one Sync, which is one implicit transaction; reads of one loop turn share a Sync (up to 8) and
+ * pipeline segment with one Sync, which is one implicit transaction; reads of one loop turn share a Sync (up to 16) and
  * are run again one by one when the group fails, and on another connection when theirs breaks. Results are binary.
  *
  * Handlers (worker thread): straight-line code between db_begin and db_commit.

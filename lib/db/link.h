@@ -12,7 +12,8 @@
 
 #define LINK_READS 64   /* read jobs in flight per connection */
 #define LINK_WRITES 8   /* write segments in flight per connection */
-#define GROUP_READS 8   /* reads under one Sync */
+#define GROUP_READS 16  /* reads under one Sync */
+#define SAME_TENANT_WITHIN 64 /* so far behind the oldest read another one of the group's tenant is looked for */
 
 struct job_stmt {
 	struct str sql;
@@ -68,6 +69,7 @@ struct link {
 	unsigned head, tail, mask;
 	int in_flight;      /* jobs */
 	int open;           /* jobs sent since the last Sync */
+	char tenant[37];    /* that the open segment has set, "" when none */
 	int64_t progress_us; /* last time something arrived or an idle link was given work, monotonic */
 	unsigned failures;  /* connects in a row */
 };

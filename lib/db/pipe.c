@@ -71,12 +71,16 @@ static bool send_statement(struct link *l, struct job *j, const struct job_stmt 
 	return sent && PQsendQueryPrepared(l->c, st->name, s->n_params, s->params, NULL, NULL, 1) == 1;
 }
 
+/* The setting lasts until the segment's transaction ends, so a neighbour of the same tenant needs none of its own. */
 static bool send_tenant(struct link *l, struct job *j)
 {
 	static uint64_t hash;
 	const char *params[] = { j->tenant };
 	struct job_stmt s = { .sql = SET_TENANT, .params = params, .n_params = 1 };
 
+	if (strcmp(l->tenant, j->tenant) == 0)
+		return true;
+	memcpy(l->tenant, j->tenant, sizeof(l->tenant));
 	if (!hash)
 		hash = statements_hash(s.sql);
 	s.hash = hash;
@@ -87,6 +91,7 @@ static bool send_sync(struct link *l, struct job *j)
 {
 	slot_push(l, SLOT_SYNC, j, NULL)->last = j != NULL;
 	l->open = 0;
+	l->tenant[0] = 0;
 	l->db->stats.syncs++;
 	return PQpipelineSync(l->c) == 1;
 }
@@ -233,4 +238,5 @@ void pipe_abandon(struct link *l)
 		db_job_late(l->db, s.job);
 	}
 	l->in_flight = l->open = 0;
+	l->tenant[0] = 0;
 }

@@ -67,13 +67,13 @@ static enum http_scan_result scan_limits(const struct http_scan *s, size_t end, 
 
 enum http_scan_result http_head_scan(struct http_scan *s, struct str in, size_t *n, enum status *why, const char **text)
 {
-	if (s->lines == 0 && in.n > s->line && in.p[s->line] != '\r' && !(classes[(unsigned char)in.p[s->line]] & CHAR_TOKEN))
-		return scan_bad(STATUS_BAD_REQUEST, in.p[s->line] == 0x16 ? "This port speaks plain HTTP, not TLS" : "This is not HTTP", why, text);
 	while (s->at < in.n) {
 		const char *lf = memchr(in.p + s->at, '\n', in.n - s->at);
 		size_t end = lf ? (size_t)(lf - in.p) : in.n;
 		bool empty;
 
+		if (s->lines == 0 && in.p[s->line] != '\r' && !(classes[(unsigned char)in.p[s->line]] & CHAR_TOKEN))
+			return scan_bad(STATUS_BAD_REQUEST, in.p[s->line] == 0x16 ? "This port speaks plain HTTP, not TLS" : "This is not HTTP", why, text);
 		if (!lf) {
 			s->at = in.n;
 			return scan_limits(s, in.n, why, text);

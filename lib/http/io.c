@@ -113,11 +113,10 @@ static bool tls_pending(struct http_conn *c)
 	return SSL_pending(c->ssl) > 0;
 }
 
-/* One-way close_notify; the client's is not waited for. */
+/* One-way close_notify. What the client still sends must stay readable: data left unread would reset the connection. */
 static void tls_shut(struct http_conn *c)
 {
 	ERR_clear_error();
-	SSL_set_shutdown(c->ssl, SSL_get_shutdown(c->ssl) | SSL_RECEIVED_SHUTDOWN);
 	if (SSL_is_init_finished(c->ssl))
 		SSL_shutdown(c->ssl);
 	ERR_clear_error();

@@ -37,7 +37,7 @@
 #define HTTP_READS_PER_TURN 4         /* recv calls for one connection before others get their turn */
 #define HTTP_ACCEPTS_PER_TURN 64
 #define HTTP_WRITE_MAX (8u << 20)     /* unsent bytes of a streamed reply: the connection is closed */
-#define HTTP_LINGER_BYTES (1u << 20)  /* input thrown away behind a refusal so that the client can read it */
+#define HTTP_LINGER_BYTES (16u << 20) /* input thrown away behind a refusal so that the client can read it */
 #define HTTP_POOL_MAX 256             /* exchanges kept for reuse */
 #define HTTP_CONNECTIONS_MAX 10000    /* default, per server (thread) */
 #define HTTP_CONNECTIONS_PER_IP 2000  /* default, per server (thread); IPv6: per /64 */

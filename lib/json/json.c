@@ -1,6 +1,10 @@
 /* Strict JSON parser into an arena, and the printer. */
 #include "json/json.h"
 
+#include <pthread.h>
+
+#include "base/codec.h"
+
 #define NUMBER_MAX_LEN 400
 
 struct parser {
@@ -193,13 +197,37 @@ struct names {
 	size_t n_slots;
 };
 
-static uint32_t hash(struct str s)
-{
-	uint32_t h = 2166136261u;
+/* Under a secret of this process: names that collide cannot be made up outside. */
+static uint64_t secret[2];
+static pthread_once_t secret_once = PTHREAD_ONCE_INIT;
 
-	for (size_t i = 0; i < s.n; i++)
-		h = (h ^ (unsigned char)s.p[i]) * 16777619u;
-	return h;
+static void secret_draw(void)
+{
+	random_bytes(secret, sizeof(secret));
+	secret[1] |= 1;
+}
+
+static uint64_t mix(uint64_t x)
+{
+	__extension__ unsigned __int128 m = (unsigned __int128)x * secret[1];
+
+	return (uint64_t)m ^ (uint64_t)(m >> 64);
+}
+
+static uint64_t hash(struct str s)
+{
+	uint64_t h = mix(secret[0] ^ s.n), word;
+	const char *p = s.p;
+	size_t n = s.n;
+
+	for (; n >= 8; p += 8, n -= 8) {
+		memcpy(&word, p, 8);
+		h = mix(h ^ word);
+	}
+	word = 0;
+	if (n)
+		memcpy(&word, p, n);
+	return mix(h ^ word);
 }
 
 static bool names_put(struct names *t, struct json *v)
@@ -226,6 +254,7 @@ static bool is_new(struct parser *p, struct json *object, struct names *t, struc
 		return true;
 	}
 	if (object->n * 2 >= t->n_slots) {
+		pthread_once(&secret_once, secret_draw);
 		t->n_slots = t->n_slots ? t->n_slots * 4 : 64;
 		t->slots = arena_zalloc(p->arena, t->n_slots * sizeof(*t->slots));
 		for (struct json *o = object->child; o; o = o->next)

@@ -2,9 +2,11 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "json/json.h"
 
 static void prints(const char *in, const char *out)
@@ -170,6 +172,53 @@ static void members_are_found_by_name(void **state)
 	arena_fini(&a);
 }
 
+/* 1,900 names that a plain FNV-1a puts into the same place of 4,096; or just 1,900 names. */
+static void names_put_into(struct buf *b, bool colliding)
+{
+	unsigned n = 0;
+
+	buf_c(b, '{');
+	for (unsigned i = 0; n < 1900; i++) {
+		char name[12];
+		uint32_t h = 2166136261u;
+
+		snprintf(name, sizeof(name), "%x", i);
+		for (const char *c = name; *c; c++)
+			h = (h ^ (unsigned char)*c) * 16777619u;
+		if (!colliding || (h & 4095) == 7)
+			buf_printf(b, "%s\"%s\":1", n++ ? "," : "", name);
+	}
+	buf_c(b, '}');
+}
+
+static int64_t time_of_parse(struct str text)
+{
+	int64_t best = INT64_MAX;
+
+	for (int i = 0; i < 5; i++) {
+		struct arena a = { 0 };
+		struct json_error err;
+		int64_t from = clock_mono_us(), took;
+
+		assert_non_null(json_parse(&a, text, &err));
+		took = clock_mono_us() - from;
+		best = took < best ? took : best;
+		arena_fini(&a);
+	}
+	return best;
+}
+
+static void names_made_to_collide_take_no_longer_than_others(void **state)
+{
+	struct buf evil = { 0 }, plain = { 0 };
+
+	names_put_into(&evil, true);
+	names_put_into(&plain, false);
+	assert_true(time_of_parse(buf_view(&evil)) < 6 * time_of_parse(buf_view(&plain)));
+	buf_fini(&evil);
+	buf_fini(&plain);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -180,6 +229,7 @@ int main(void)
 		cmocka_unit_test(limits_hold),
 		cmocka_unit_test(duplicates_are_found_in_large_objects),
 		cmocka_unit_test(members_are_found_by_name),
+		cmocka_unit_test(names_made_to_collide_take_no_longer_than_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

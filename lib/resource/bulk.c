@@ -203,7 +203,7 @@ static void bulk_sql(struct bulk *k)
 	sql_outbox(q, p, &k->actor, k->b->event, "NULL", "to_jsonb(w)", "w");
 	buf_z(&q->b, " SELECT x.n::bigint, concat_ws(' '");
 	each_column(q, p, column_missing);
-	buf_printf(&q->b, "), %s FROM x JOIN ref ON ref.n = x.n LEFT JOIN w t ON t.id = x.id%s", p->tags ? p->select_made : p->select, p->joins);
+	buf_printf(&q->b, "), %s FROM x JOIN ref ON ref.n = x.n LEFT JOIN w t ON t.id = x.id", p->tags ? p->select_made : p->select);
 }
 
 static const char *json_end(struct bulk *k, struct buf *b)

@@ -9,15 +9,15 @@ enum { EQ, NE, GTE, GT, LTE, LT, IS_NULL };
 #define TENANT_C "0190e000-0000-7000-8000-00000000000e"
 
 static const struct resource test_tag = {
-	.message = "crm.v1.Tag", .table = "tag", .filter = "name", .sort = "name", .default_sort = "name", .name_sql = "name",
+	.message = "crm.v1.Tag", .table = "tag", .filter = "name", .sort = "name", .default_sort = "name",
 };
 static const struct resource test_account = {
 	.message = "crm.v1.Account", .table = "account", .filter = "status tags", .sort = "name created_us", .default_sort = "-created_us", .searchable = true,
-	.name_sql = "coalesce(name, contact_name)", .one_of = "name contact_name", .defaults = "status=active",
+	.one_of = "name contact_name", .defaults = "status=active",
 };
 static const struct resource test_lead = {
 	.message = "crm.v1.Lead", .table = "lead", .filter = "status owner value created_us display", .sort = "display value created_us", .default_sort = "-created_us",
-	.person = true, .searchable = true, .name_sql = "display", .one_of = "display given family", .lower = "source status", .defaults = "status=new",
+	.person = true, .searchable = true, .one_of = "display given family", .lower = "source status", .defaults = "status=new",
 };
 static const struct op ops[] = {
 	OPS_RESOURCE("Accounts", &test_account), OPS_RESOURCE("Leads", &test_lead), { .rpc = "Tags.List", .kind = OP_LIST, .resource = &test_tag },

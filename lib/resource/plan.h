@@ -45,7 +45,6 @@ struct plan {
 	const char *row_columns_t;    /* the same of the alias t */
 	const char *select;           /* "t.id, t.seq, …" of the alias t */
 	const char *select_made;      /* the same after a statement that may make tags: tags from tags_all */
-	const char *joins;            /* " LEFT JOIN territory r28 ON …" */
 	struct col *display, *given, *family;        /* person only */
 	struct col *tags;             /* NULL: has none */
 	struct { const struct col *col; bool desc; } sort; /* default; col NULL: id */

@@ -570,24 +570,28 @@ static void page_search(struct sql *q, const struct plan *p, const struct query 
 		page_tail(q, l, true);
 		buf_c(&q->b, ')');
 	}
-	buf_printf(&q->b, ") t%s", p->joins);
+	buf_z(&q->b, ") t");
 	order_by(q, l);
 }
 
-/* References are joined to the page, not to the table. */
+/* Values are worked out for the page, not for the rows that an offset skips. */
 void query_page(struct sql *q, const struct plan *p, const struct query *l, struct str where)
 {
-	bool wrap = *p->joins != 0;
+	bool wrap = l->offset > 0;
 
 	if (search_has_index(l)) {
 		page_search(q, p, l, where);
 		return;
 	}
-	buf_printf(&q->b, wrap ? "SELECT %s FROM (SELECT t.* FROM %s t" : "SELECT %s FROM %s t", p->select, read_table(p));
+	buf_z(&q->b, "SELECT ");
+	buf_z(&q->b, p->select);
+	buf_z(&q->b, wrap ? " FROM (SELECT t.* FROM " : " FROM ");
+	buf_z(&q->b, read_table(p));
+	buf_z(&q->b, " t");
 	buf_str(&q->b, where);
 	page_tail(q, l, where.n > 0);
 	if (wrap) {
-		buf_printf(&q->b, ") t%s", p->joins);
+		buf_z(&q->b, ") t");
 		order_by(q, l);
 	}
 }

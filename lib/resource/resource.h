@@ -17,6 +17,10 @@
 
 #define RESOURCE_SEARCH_MANY 2000 /* hits; a <table>_search may stop behind them: the list is walked then */
 
+/*
+ * What a resource's schema must have beside the table (svc-customers/schema): <table>_ref(id uuid) RETURNS text, "seq:name" of a live
+ * row, where other entities refer to it; tag_refs(ids uuid[]) RETURNS text where entities have tags.
+ */
 struct resource {
 	const char *message;      /* "crm.v1.Lead" */
 	const char *table;        /* "lead"; also the word of the entity */
@@ -27,7 +31,6 @@ struct resource {
 	bool person;              /* has display, given, family: kept consistent on every write */
 	bool searchable;          /* table has a `search` text column and the function <table>_search(q text) RETURNS SETOF uuid */
 	bool hard;                /* no soft delete, no deleted_at (read models) */
-	const char *name_sql;     /* what a Ref to it shows: "coalesce(name, contact_name)" */
 	const char *one_of;       /* on create at least one of these must be given: "display given family" */
 	const char *lower;        /* fields stored in lower case with '_' for spaces: "status source" */
 	const char *defaults;     /* "status=active is_active=true": on create when absent */

@@ -7,18 +7,18 @@ enum { LEAD_DISPLAY = 16, LEAD_GIVEN = 17, LEAD_FAMILY = 18, LEAD_EMAIL = 19, LE
 	LEAD_NOTES = 26, LEAD_OWNER = 27, LEAD_TERRITORY = 28, ACCOUNT_NAME = 16, ACCOUNT_CONTACT = 17, ACCOUNT_ADDRESS = 21, ACCOUNT_TAGS = 26, ACCOUNT_STATUS = 24 };
 
 static const struct resource test_tag = {
-	.message = "crm.v1.Tag", .table = "tag", .filter = "name", .sort = "name", .default_sort = "name", .name_sql = "name",
+	.message = "crm.v1.Tag", .table = "tag", .filter = "name", .sort = "name", .default_sort = "name",
 };
 static const struct resource test_territory = {
-	.message = "crm.v1.Territory", .table = "territory", .filter = "name", .sort = "name", .default_sort = "-created_us", .name_sql = "name", .defaults = "is_active=true",
+	.message = "crm.v1.Territory", .table = "territory", .filter = "name", .sort = "name", .default_sort = "-created_us", .defaults = "is_active=true",
 };
 static const struct resource test_account = {
 	.message = "crm.v1.Account", .table = "account", .filter = "status tags", .sort = "name created_us", .default_sort = "-created_us", .searchable = true,
-	.name_sql = "coalesce(name, contact_name)", .one_of = "name contact_name", .defaults = "status=active",
+	.one_of = "name contact_name", .defaults = "status=active",
 };
 static const struct resource test_lead = {
 	.message = "crm.v1.Lead", .table = "lead", .filter = "status owner territory value created_us", .sort = "display value created_us", .default_sort = "-created_us",
-	.person = true, .searchable = true, .name_sql = "display", .one_of = "display given family", .lower = "source status", .defaults = "status=new",
+	.person = true, .searchable = true, .one_of = "display given family", .lower = "source status", .defaults = "status=new",
 };
 static const struct op ops[] = {
 	OPS_RESOURCE("Accounts", &test_account), OPS_RESOURCE("Leads", &test_lead), OPS_RESOURCE("Territories", &test_territory),

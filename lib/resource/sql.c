@@ -79,7 +79,12 @@ static void where_live(struct sql *q, const struct plan *p)
 
 void sql_get(struct sql *q, const struct plan *p, const struct key *k)
 {
-	buf_printf(&q->b, "SELECT %s FROM %s t%s WHERE ", p->select, p->r->from ? p->r->from : p->r->table, p->joins);
+	/* long texts in a hot path: without printf */
+	buf_z(&q->b, "SELECT ");
+	buf_z(&q->b, p->select);
+	buf_z(&q->b, " FROM ");
+	buf_z(&q->b, p->r->from ? p->r->from : p->r->table);
+	buf_z(&q->b, " t WHERE ");
 	where_key(q, k);
 	where_live(q, p);
 }
@@ -288,7 +293,7 @@ static void reply(struct sql *q, const struct plan *p, const struct values *v, b
 		missing(q, p, v);
 	else
 		buf_z(&q->b, "''::text");
-	buf_printf(&q->b, ", %s FROM (SELECT 1) one%s LEFT JOIN w t ON true%s", has_tags(v) ? p->select_made : p->select, needed ? " CROSS JOIN ref" : "", p->joins);
+	buf_printf(&q->b, ", %s FROM (SELECT 1) one%s LEFT JOIN w t ON true", has_tags(v) ? p->select_made : p->select, needed ? " CROSS JOIN ref" : "");
 }
 
 static void insert_columns(struct sql *q, const struct plan *p, const struct values *v)

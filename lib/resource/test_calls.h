@@ -130,6 +130,7 @@ static inline struct test_call *call_new(const char *rpc, const char *tenant, co
 	t->call.rpc = str_of(rpc);
 	t->call.who.tenant_id = str_of(tenant);
 	t->call.who.user_id = str_of(user);
+	t->call.who.permissions[0] = t->call.who.permissions[1] = UINT64_MAX;
 	t->call.request_id = STR("req-1");
 	t->call.dialect = STR("native");
 	for (size_t i = 0; i < test_n_ops; i++)

@@ -131,6 +131,18 @@ static void texts_put(struct buf *b, uint32_t number, struct str s)
 		wire_put_bytes(b, number, one);
 }
 
+/* "<seq>:<name>" */
+static void ref_fields_put(struct buf *b, struct str s)
+{
+	size_t seq;
+
+	if (!take_number(&s, &seq))
+		return;
+	wire_put_varint(b, 2, seq);
+	if (s.n)
+		wire_put_bytes(b, 3, s);
+}
+
 static void ref_put(struct buf *b, const struct col *c, const PGresult *res, int row, int col)
 {
 	char id[37];
@@ -141,12 +153,15 @@ static void ref_put(struct buf *b, const struct col *c, const PGresult *res, int
 	at = wire_open(b, c->f->number);
 	cell_uuid(res, row, col, id);
 	wire_put_bytes(b, 1, str_of(id));
-	if (c->kind == COL_REF_LOCAL) {
-		wire_put_varint(b, 2, (uint64_t)cell_i64(res, row, col + 1));
-		if (!PQgetisnull(res, row, col + 2))
-			wire_put_bytes(b, 3, row_text(res, row, col + 2));
-	}
+	if (c->kind == COL_REF_LOCAL)
+		ref_fields_put(b, row_text(res, row, col + 1));
 	wire_close(b, at);
+}
+
+/* Binary jsonb has a version byte in front, which no JSON begins with; json and text have none. */
+static struct str json_of(struct str s)
+{
+	return s.n && s.p[0] == 1 ? (struct str){ s.p + 1, s.n - 1 } : s;
 }
 
 static void scalar_put(struct buf *b, const struct col *c, const PGresult *res, int row, int col)
@@ -170,6 +185,9 @@ static void scalar_put(struct buf *b, const struct col *c, const PGresult *res, 
 	case COL_TIME:
 	case COL_DATE:
 		wire_put_varint(b, number, (uint64_t)cell_us(res, row, col));
+		break;
+	case COL_JSON:
+		wire_put_bytes(b, number, json_of(row_text(res, row, col)));
 		break;
 	case COL_DOUBLE:
 		d = cell_f64(res, row, col);

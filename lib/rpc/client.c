@@ -15,14 +15,18 @@ enum {
 	PROBE_TIMEOUT_MS = 450,
 	NO_PROGRESS_US = 1000 * 1000,
 	TIMEOUTS_IN_A_ROW = 3,
+	AWAY_US = 1500 * 1000,           /* calls wait for an instance that went away: a restart takes less */
 	LANE_QUEUE = 8192,               /* calls that wait for a free message, per lane and instance */
 	SPARE_CALLS = 1024,
 	KEEP_BODY_BYTES = 8192,
 	QUEUE_BYTES = 64 * 1024 * 1024,  /* all that is encoded and not answered */
 };
 
-/* hopeless: what is under way will not be answered. */
-static void instance_eject(struct rpc_instance *in, const char *why, bool hopeless);
+/*
+ * hopeless: what is under way will not be answered. away: it is worth a short wait, as a successor comes;
+ * one that hangs is not.
+ */
+static void instance_eject(struct rpc_instance *in, const char *why, bool hopeless, bool away);
 
 /* -- calls */
 
@@ -54,14 +58,18 @@ static void pending_release(struct rpc_client *c, struct rpc_pending *p)
 	c->n_spares++;
 }
 
-/* Takes p out of the lane's queue or the message that it is in. */
-static void pending_detach(struct rpc_pending *p)
+/* Takes p out of the lane's queue, the message or the car park that it is in. */
+static void pending_detach(struct rpc_client *c, struct rpc_pending *p)
 {
 	struct rpc_instance *in = p->instance;
 
 	if (p->message) {
 		p->message->calls[p->index] = NULL;
 		p->message = NULL;
+	} else if (p->parked) {
+		TAILQ_REMOVE(&c->services[p->service].parked, p, queue);
+		c->services[p->service].n_parked--;
+		p->parked = false;
 	} else if (p->queued) {
 		TAILQ_REMOVE(&in->queue[p->lane], p, queue);
 		in->queued[p->lane]--;
@@ -79,7 +87,7 @@ void rpc_pending_finish(struct rpc_client *c, struct rpc_pending *p, const struc
 
 	if (p->instance && r->status != STATUS_OK && (r->status == STATUS_UNAVAILABLE || r->status == STATUS_INTERNAL))
 		p->instance->stats.errors++;
-	pending_detach(p);
+	pending_detach(c, p);
 	if (p->refusal != STATUS_OK)
 		TAILQ_REMOVE(&c->refused, p, queue);
 	TAILQ_REMOVE(&c->wheel[p->slot], p, wheel);
@@ -126,18 +134,65 @@ static bool pending_queue(struct rpc_client *c, struct rpc_pending *p, const str
 	return true;
 }
 
+/* Waits for a successor of the instance that went away; false: there is none to wait for. */
+static bool pending_park(struct rpc_client *c, struct rpc_pending *p)
+{
+	struct rpc_service *s = &c->services[p->service];
+	int64_t now = clock_mono_us();
+
+	if (!p->park_until_us)
+		p->park_until_us = now + AWAY_US;
+	if (now >= s->away_until_us || now >= p->park_until_us || s->n_parked >= LANE_QUEUE)
+		return false;
+	p->parked = true;
+	s->n_parked++;
+	TAILQ_INSERT_TAIL(&s->parked, p, queue);
+	return true;
+}
+
+static void service_unpark(struct rpc_client *c, struct rpc_service *s)
+{
+	struct rpc_pending *p = TAILQ_FIRST(&s->parked);
+
+	s->away_until_us = 0;
+	while (p) {
+		pending_detach(c, p);
+		if (!pending_queue(c, p, NULL))
+			pending_fail(c, p, STATUS_UNAVAILABLE, p->retried);
+		p = TAILQ_FIRST(&s->parked);
+	}
+}
+
+/* Nobody came in time. */
+static void check_parked(struct rpc_client *c, struct rpc_service *s, int64_t now)
+{
+	struct rpc_pending *p = TAILQ_FIRST(&s->parked), *next;
+
+	for (; p; p = next) {
+		next = TAILQ_NEXT(p, queue);
+		if (now >= s->away_until_us || now >= p->park_until_us)
+			pending_fail(c, p, STATUS_UNAVAILABLE, p->retried);
+	}
+}
+
+void rpc_pending_refused(struct rpc_pending *p)
+{
+	instance_eject(p->instance, "it ends", false, true);
+	rpc_pending_reroute(p, false);
+}
+
 void rpc_pending_reroute(struct rpc_pending *p, bool sent)
 {
 	struct rpc_instance *was = p->instance;
 	struct rpc_client *c = was->client;
 
-	pending_detach(p);
+	pending_detach(c, p);
 	if ((!sent || (p->may_retry && !p->retried)) && p->due_us > clock_mono_us()) {
 		p->retried = p->retried || sent;
-		if (pending_queue(c, p, was))
+		if (pending_queue(c, p, was) || pending_park(c, p))
 			return;
 	}
-	pending_fail(c, p, STATUS_UNAVAILABLE, sent);
+	pending_fail(c, p, STATUS_UNAVAILABLE, sent || p->retried);
 }
 
 /* -- deadlines: a wheel of TICK_MS slots, turned only while calls wait */
@@ -163,9 +218,9 @@ static void pending_expire(struct rpc_client *c, struct rpc_pending *p)
 		in->stats.timeouts++;
 	if (m)
 		m->timed_out = true;
-	pending_fail(c, p, STATUS_DEADLINE_EXCEEDED, m != NULL);
+	pending_fail(c, p, p->parked ? STATUS_UNAVAILABLE : STATUS_DEADLINE_EXCEEDED, m != NULL || p->retried);
 	if (counts && ++in->timeouts_in_a_row >= TIMEOUTS_IN_A_ROW && in->healthy)
-		instance_eject(in, "calls in a row without an answer in time", false);
+		instance_eject(in, "calls in a row without an answer in time", false, false);
 }
 
 static void wheel_turn(struct rpc_client *c, int64_t now)
@@ -211,7 +266,7 @@ static void check_progress(struct rpc_client *c, int64_t now)
 		struct rpc_instance *in = c->instances[i];
 
 		if (in->healthy && in->owed_since_us && now - in->owed_since_us >= NO_PROGRESS_US)
-			instance_eject(in, "no answer for a second while calls wait", true);
+			instance_eject(in, "no answer for a second while calls wait", true, false);
 	}
 }
 
@@ -224,6 +279,8 @@ static void tick_cb(evutil_socket_t fd, short what, void *arg)
 	c->tick_us = now;
 	wheel_turn(c, now);
 	check_progress(c, now);
+	for (size_t i = 0; i < c->n_services; i++)
+		check_parked(c, &c->services[i], now);
 	if (c->waiting) {
 		struct timeval tv = { 0, TICK_MS * 1000 };
 
@@ -233,12 +290,14 @@ static void tick_cb(evutil_socket_t fd, short what, void *arg)
 
 /* -- health */
 
-static void instance_eject(struct rpc_instance *in, const char *why, bool hopeless)
+static void instance_eject(struct rpc_instance *in, const char *why, bool hopeless, bool away)
 {
 	struct rpc_pending *p;
 
 	if (!in->healthy)
 		return;
+	if (away)
+		in->service->away_until_us = clock_mono_us() + AWAY_US;
 	in->healthy = false;
 	in->stats.ejections++;
 	in->timeouts_in_a_row = 0;
@@ -257,7 +316,8 @@ static void instance_eject(struct rpc_instance *in, const char *why, bool hopele
 
 void rpc_instance_lost(struct rpc_instance *in)
 {
-	instance_eject(in, "the connection is gone", true);
+	in->service->away_until_us = clock_mono_us() + AWAY_US; /* anew, if it has said before that it ends */
+	instance_eject(in, "the connection is gone", true, true);
 }
 
 void rpc_instance_progress(struct rpc_instance *in)
@@ -271,11 +331,12 @@ void rpc_instance_health(struct rpc_instance *in, bool answered, enum status s)
 		if (!in->healthy)
 			log_info("RPC-BACK", "%s at %s answers again", in->stats.name, in->stats.url);
 		in->healthy = true;
+		service_unpark(in->client, in->service);
 		return;
 	}
 	/* silence is judged by check_progress */
 	if (answered)
-		instance_eject(in, "it says that it is not able to serve", false);
+		instance_eject(in, "it says that it is not able to serve", false, true);
 }
 
 static void probe_arm(struct rpc_client *c)
@@ -356,13 +417,14 @@ int rpc_client_add(struct rpc_client *c, const char *name, const char *urls)
 		log_die("RPC-CLIENT", "more than %d services", RPC_MAX_SERVICES);
 	s = &c->services[c->n_services];
 	s->name = xstrdup(name);
+	TAILQ_INIT(&s->parked);
 	while (*at) {
 		size_t n = strcspn(at, ",");
 
 		if (n && (c->n_instances == RPC_MAX_INSTANCES || s->n == RPC_MAX_INSTANCES))
 			log_die("RPC-CLIENT", "more than %d instances", RPC_MAX_INSTANCES);
 		if (n)
-			s->instances[s->n++] = c->instances[c->n_instances++] = rpc_instance_new(c, s->name, xstrndup(at, n));
+			s->instances[s->n++] = c->instances[c->n_instances++] = rpc_instance_new(c, s, xstrndup(at, n));
 		at += n + (at[n] == ',');
 	}
 	if (!s->n)
@@ -384,7 +446,7 @@ static enum status refuse(struct rpc_client *c, struct rpc_pending *p)
 		return STATUS_PAYLOAD_TOO_LARGE;
 	if (p->service < 0 || (size_t)p->service >= c->n_services)
 		return STATUS_NOT_IMPLEMENTED;
-	if (c->bytes > QUEUE_BYTES || !pending_queue(c, p, NULL))
+	if (c->bytes > QUEUE_BYTES || !(pending_queue(c, p, NULL) || pending_park(c, p)))
 		return STATUS_UNAVAILABLE;
 	return STATUS_OK;
 }

@@ -26,6 +26,7 @@ struct rpc_result {
 	struct str status_bytes; /* wire bytes of crm.v1.Status (violations), empty when OK */
 	uint32_t retry_after_ms;
 	bool replayed;
+	bool refused;         /* only inside the hop: the service ends and did not look at it */
 	bool unknown;         /* the connection broke: the call may or may not have been executed */
 };
 
@@ -49,7 +50,10 @@ struct rpc_client *rpc_client_new(struct event_base *base, const uint8_t key[32]
 int rpc_client_add(struct rpc_client *c, const char *name, const char *urls);
 int rpc_client_find(const struct rpc_client *c, struct str name); /* -1: unknown */
 
-/* done is called exactly once, never from inside this function. No healthy instance: UNAVAILABLE within the turn. */
+/*
+ * done is called exactly once, never from inside this function. No healthy instance: UNAVAILABLE within the turn, or, when the
+ * last one went away less than 1.5 s ago (it ended or its connection broke), as soon as that time is over and none came back.
+ */
 void rpc_client_call(struct rpc_client *c, const struct rpc_request *r);
 
 struct rpc_service_stats {

@@ -22,12 +22,13 @@ struct rpc_pending {
 	struct rpc_pending *spare;
 	int service;
 	enum rpc_lane lane;
-	bool may_retry, retried, queued;
+	bool may_retry, retried, queued, parked;
 	enum status refusal; /* STATUS_OK: not refused */
 	struct rpc_instance *instance;
 	struct rpc_message *message;
 	unsigned index, slot; /* in the message; of the wheel */
 	int64_t due_us;       /* monotonic */
+	int64_t park_until_us; /* monotonic; 0: never parked */
 	rpc_done done;
 	void *arg;
 	struct buf body; /* a Call without its id */
@@ -53,6 +54,7 @@ struct rpc_message {
 
 struct rpc_instance {
 	struct rpc_client *client;
+	struct rpc_service *service;
 	nng_socket socket;
 	atomic_uint pipes_up, pipes_down; /* counted on NNG's threads */
 	unsigned up_seen, down_seen;
@@ -71,6 +73,9 @@ struct rpc_service {
 	char *name;
 	struct rpc_instance *instances[RPC_MAX_INSTANCES];
 	size_t n, next;
+	int64_t away_until_us; /* until then calls wait for an instance that went away */
+	struct rpc_pending_list parked;
+	unsigned n_parked;
 };
 
 struct rpc_client {
@@ -96,13 +101,15 @@ struct rpc_client {
 void rpc_pending_finish(struct rpc_client *c, struct rpc_pending *p, const struct rpc_result *r);
 /* Its instance failed it: another one gets it if that is harmless, else its caller hears UNAVAILABLE. */
 void rpc_pending_reroute(struct rpc_pending *p, bool sent);
+/* Its instance ends and did not look at it. */
+void rpc_pending_refused(struct rpc_pending *p);
 void rpc_client_flush_soon(struct rpc_client *c);
 void rpc_instance_lost(struct rpc_instance *in);
 void rpc_instance_progress(struct rpc_instance *in);
 void rpc_instance_health(struct rpc_instance *in, bool answered, enum status s);
 
 /* message.c, for client.c. url is kept. */
-struct rpc_instance *rpc_instance_new(struct rpc_client *c, const char *name, const char *url);
+struct rpc_instance *rpc_instance_new(struct rpc_client *c, struct rpc_service *s, const char *url);
 void rpc_instance_flush(struct rpc_instance *in);
 void rpc_instance_probe(struct rpc_instance *in, unsigned timeout_ms);
 /* Every message under way comes back as failed, at once. */

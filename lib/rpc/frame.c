@@ -69,7 +69,7 @@ enum {
 	CALL_ID = 1, CALL_RPC, CALL_DEADLINE, CALL_PRINCIPAL, CALL_REQUEST_ID, CALL_TRACEPARENT, CALL_DIALECT,
 	CALL_IDEMPOTENCY_KEY, CALL_IDEMPOTENCY_HASH, CALL_CLIENT_IP, CALL_USER_AGENT, CALL_PAYLOAD = 15
 };
-enum { REPLY_ID = 1, REPLY_STATUS, REPLY_PAYLOAD, REPLY_REPLAYED };
+enum { REPLY_ID = 1, REPLY_STATUS, REPLY_PAYLOAD, REPLY_REPLAYED, REPLY_REFUSED };
 enum { STATUS_CODE = 1, STATUS_MESSAGE, STATUS_VIOLATION, STATUS_RETRY_AFTER };
 enum { VIOLATION_PATH = 1, VIOLATION_RULE, VIOLATION_MESSAGE, VIOLATION_PARAM };
 
@@ -257,6 +257,8 @@ static void put_refusal(struct buf *b, const struct frame_reply *r)
 
 	wire_put_varint(b, REPLY_ID, r->id);
 	put_status(b, r);
+	if (r->refused)
+		wire_put_varint(b, REPLY_REFUSED, 1);
 	wire_close(b, at);
 }
 
@@ -315,6 +317,8 @@ bool frame_read_reply(struct str body, uint32_t *id, struct rpc_result *out)
 			out->payload = f.bytes;
 		else if (f.number == REPLY_REPLAYED && f.type == WIRE_VARINT)
 			out->replayed = f.value != 0;
+		else if (f.number == REPLY_REFUSED && f.type == WIRE_VARINT)
+			out->refused = f.value != 0;
 	}
 	return !r.bad && *id != UINT32_MAX;
 }

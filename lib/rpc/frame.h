@@ -47,6 +47,7 @@ struct frame_reply {
 	size_t n_violations;
 	uint32_t retry_after_ms;
 	bool replayed;
+	bool refused; /* with a status that is not OK */
 	struct str payload;
 };
 

@@ -191,7 +191,9 @@ static void calls_answered(struct rpc_message *m, struct str batch)
 		if (f.number != 1 || f.type != WIRE_BYTES || !frame_read_reply(f.bytes, &id, &result))
 			continue;
 		m->instance->timeouts_in_a_row = 0;
-		if (id < m->n && m->calls[id])
+		if (id < m->n && m->calls[id] && result.refused)
+			rpc_pending_refused(m->calls[id]);
+		else if (id < m->n && m->calls[id])
 			rpc_pending_finish(c, m->calls[id], &result);
 	}
 }
@@ -317,13 +319,14 @@ static void instance_dial(struct rpc_instance *in)
 		log_die("RPC-DIAL", "%s: %s", in->stats.url, nng_strerror(rc));
 }
 
-struct rpc_instance *rpc_instance_new(struct rpc_client *c, const char *name, const char *url)
+struct rpc_instance *rpc_instance_new(struct rpc_client *c, struct rpc_service *s, const char *url)
 {
 	struct rpc_instance *in = xcalloc(1, sizeof(*in));
 
 	in->client = c;
 	in->healthy = true;
-	in->stats.name = name;
+	in->service = s;
+	in->stats.name = s->name;
 	in->stats.url = url;
 	for (int lane = 0; lane < RPC_LANES; lane++)
 		TAILQ_INIT(&in->queue[lane]);

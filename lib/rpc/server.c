@@ -17,7 +17,7 @@
 #include "rpc/handoff.h"
 #include "rpc/replay.h"
 
-enum { CONTEXTS = 128, SPARE_CALLS = 256, KEEP_OUT_BYTES = 256 * 1024 };
+enum { CONTEXTS = 128, SPARE_CALLS = 256, KEEP_OUT_BYTES = 64 * 1024, KEEP_ANSWER_BYTES = 4096 };
 
 /* One REP context: strictly receive, answer, send. Between receive's callback and send it belongs to the loop, else to NNG. */
 struct slot {
@@ -115,7 +115,7 @@ static struct served *served_new(struct rpc_server *sv, struct slot *slot)
 
 static void served_release(struct rpc_server *sv, struct served *c)
 {
-	if (sv->n_spares >= SPARE_CALLS || c->answer.cap > KEEP_OUT_BYTES) {
+	if (sv->n_spares >= SPARE_CALLS || c->answer.cap > KEEP_ANSWER_BYTES) {
 		arena_fini(&c->call.arena);
 		buf_fini(&c->answer);
 		free(c);
@@ -203,6 +203,8 @@ static void served_done(struct served *c)
 		idle_later(sv);
 }
 
+static void served_answer(struct rpc_call *call, struct frame_reply *r);
+
 static void answer_now(struct served *c, enum status status)
 {
 	if (status == STATUS_OK)
@@ -219,7 +221,7 @@ static void call_route(struct rpc_server *sv, struct served *c, int64_t now)
 	} else if (c->call.deadline_us > now + (int64_t)(RPC_MAX_TIMEOUT_MS + 10000) * 1000) {
 		answer_now(c, STATUS_BAD_REQUEST);
 	} else if (sv->draining) {
-		answer_now(c, STATUS_UNAVAILABLE);
+		served_answer(&c->call, &(struct frame_reply){ .status = STATUS_UNAVAILABLE, .refused = true });
 	} else if (str_eq(c->call.rpc, STR("Health.Check"))) {
 		answer_now(c, !sv->healthy || sv->healthy(sv->arg) ? STATUS_OK : STATUS_UNAVAILABLE);
 	} else {

@@ -1,7 +1,6 @@
 /* The life of a service program: settings, migrate, start in order, serve, drain. */
 #include "service/service.h"
 
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include "db/cleaner.h"
 #include "events/relay.h"
 #include "resource/engine.h"
+#include "rpc/nng_threads.h"
 #include "service/dispatch.h"
 #include "service/ready.h"
 #include "telemetry/admin.h"
@@ -35,7 +35,7 @@ static const struct setting rows[] = {
 	{ "BUS_URL", SETTING_TEXT, AT(bus_url), "", "postgres://… as bus_app, or kafka://host:9092", true, 0, 0 },
 	{ "DESCRIPTOR_DIR", SETTING_TEXT, AT(descriptor_dir), "build/gen/descriptors", "compiled contracts", false, 0, 0 },
 	{ "DB_READ_CONNS", SETTING_INT, AT(read_conns), "2", "connections for reads; more than 4 is slower", false, 1, 32 },
-	{ "DB_WRITE_CONNS", SETTING_INT, AT(write_conns), "4", "connections for writes", false, 1, 64 },
+	{ "DB_WRITE_CONNS", SETTING_INT, AT(write_conns), "16", "connections for writes: so many commits share a flush of the disk", false, 1, 64 },
 	{ "DB_WORKERS", SETTING_INT, AT(workers), "4", "threads for handlers, each with a connection", false, 1, 64 },
 };
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -305,15 +305,6 @@ static void open_admin(const struct service *s)
 		exit(1);
 }
 
-/* Fewer switches between the loop and its helper threads: measured in performance.md's chain. */
-static void prefer_batch_scheduling(void)
-{
-	struct sched_param p = { 0 };
-
-	if (sched_setscheduler(0, SCHED_BATCH, &p) != 0)
-		log_debug("SERVICE-SCHED", "no batch scheduling");
-}
-
 static int serve(const struct service *s)
 {
 	const char *contract;
@@ -321,7 +312,7 @@ static int serve(const struct service *s)
 	load_settings(s, N_ROWS);
 	if (s->n_settings)
 		settings_load(s->settings, s->n_settings, s->settings_at);
-	prefer_batch_scheduling();
+	rpc_nng_start();
 	contract = text(text(me.settings.descriptor_dir, "/", s->name), ".pb", "");
 	me.schema = schema_load(&contract, 1);
 	me.base = event_base_new();

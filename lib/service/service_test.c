@@ -273,7 +273,7 @@ static void test_metrics_tell_calls_by_outcome(void **state)
 	assert_int_equal(admin_get("/metrics", body, sizeof(body)), 200);
 	assert_non_null(strstr(body, "crm_rpc_server_calls_total{rpc=\"AuditLogs.Verify\",status=\"PERMISSION_DENIED\"} 1"));
 	assert_non_null(strstr(body, "crm_rpc_server_duration_seconds_count{rpc=\"AuditLogs.Get\"} 3"));
-	assert_non_null(strstr(body, "crm_db_connections 6"));
+	assert_non_null(strstr(body, "crm_db_connections 18"));
 }
 
 static void test_sigterm_finishes_what_is_in_flight(void **state)

@@ -64,6 +64,9 @@ class Managed:
         if self.next_start == 0.0:
             if time.time() - (self.started or 0) > STEADY_S:
                 self.backoff = BACKOFF_FIRST
+            if self.was_asked_to_end():
+                self.next_start = now
+                return True
             self.next_start = now + self.backoff
             self.backoff = min(self.backoff * 2, BACKOFF_MOST)
             return True
@@ -73,6 +76,10 @@ class Managed:
         self.restarts += 1
         self.start()
         return True
+
+    def was_asked_to_end(self):
+        """A good end after a while is a restart that somebody wants, not a crash."""
+        return self.last_exit == "exit 0" and time.time() - (self.started or 0) > 1
 
     def ask_to_stop(self):
         self.wanted = False
