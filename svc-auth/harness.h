@@ -23,6 +23,7 @@
 #include "keeper.h"
 #include "keys.h"
 #include "pool.h"
+#include "post.h"
 #include "resource/engine.h"
 #include "roles.h"
 #include "service/service.h"
@@ -43,6 +44,7 @@ static struct event_base *base;
 static struct db *database;
 static struct schema *contracts;
 static struct arena arena; /* of the running test */
+static char outbox[] = "/tmp/crm-outbox-XXXXXX";
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t answered = PTHREAD_COND_INITIALIZER;
 
@@ -301,6 +303,10 @@ static int harness_start(void **state)
 	keys_init(kek);
 	keeper_start(config.url);
 	pool_start();
+	if (!mkdtemp(outbox))
+		return -1;
+	post_init(&(struct post_settings){ .database_url = config.url, .from = "crm@crm.local", .templates = "svc-auth/mail", .web_url = "https://crm.local",
+	    .mail_url = arena_printf(&arena, "folder:%s", outbox) });
 	pthread_create(&thread, NULL, loop, NULL);
 	pthread_detach(thread);
 	while (!db_healthy(database))
@@ -311,7 +317,10 @@ static int harness_start(void **state)
 static int harness_stop(void **state)
 {
 	pool_stop();
+	post_stop();
 	keeper_stop();
+	if (system(arena_printf(&arena, "rm -rf %s", outbox)) != 0)
+		return -1;
 	pg_fixture_stop(pg);
 	return 0;
 }

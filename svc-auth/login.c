@@ -151,7 +151,7 @@ static enum status look_up(struct login *l, struct db_conn *db)
 			    1, &email);
 	if (s == STATUS_OK && PQntuples(res)) {
 		l->user_id = col_text(l->call, res, 0, 0);
-		l->hash = col_text(l->call, res, 0, 1);
+		l->hash = password_is_hash(PQgetvalue(res, 0, 1)) ? col_text(l->call, res, 0, 1) : NULL;
 	}
 	PQclear(res);
 	if (s == STATUS_OK)

@@ -9,12 +9,14 @@
 #include "keys.h"
 #include "password.h"
 #include "pool.h"
+#include "post.h"
 #include "roles.h"
 #include "service/service.h"
 #include "token.h"
 
 static struct {
 	const char *issuer, *key_file;
+	struct post_settings post;
 } settings;
 
 static const struct setting rows[] = {
@@ -22,6 +24,14 @@ static const struct setting rows[] = {
 	    .doc = "iss claim of access tokens; the gateway's must be the same" },
 	{ .name = "KEY_ENCRYPTION_KEY_FILE", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), key_file), .fallback = NULL,
 	    .doc = "file with 64 hex digits: encrypts signing keys, derives refresh-token successors" },
+	{ .name = "MAIL_URL", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.mail_url), .fallback = "folder:.run/outbox",
+	    .doc = "where mail goes: folder:/path, smtp://[user:password@]host[:port][?tls=required] or smtps://…", .secret = true },
+	{ .name = "MAIL_FROM", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.from), .fallback = "crm@crm.local",
+	    .doc = "sender's address of all mail" },
+	{ .name = "MAIL_TEMPLATE_DIR", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.templates), .fallback = "/usr/share/crm/mail",
+	    .doc = "folder of the texts" },
+	{ .name = "WEB_URL", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.web_url), .fallback = "https://crm.local",
+	    .doc = "where the links in mails lead: <WEB_URL>/accept-invitation?token=…, /reset-password?token=…" },
 };
 
 static void key_load(const char *path)
@@ -61,12 +71,15 @@ static void start(const struct service_settings *s, struct event_base *base, str
 	key_load(settings.key_file);
 	keeper_start(s->database_url);
 	pool_start();
+	settings.post.database_url = s->database_url;
+	post_start(&settings.post);
 	trim_start(base);
 }
 
 static void stop(void)
 {
 	pool_stop();
+	post_stop();
 	keeper_stop();
 }
 

@@ -56,3 +56,8 @@ bool password_is_stale(const char *hash)
 {
 	return strncmp(hash, CURRENT_PREFIX, sizeof(CURRENT_PREFIX) - 1) != 0;
 }
+
+bool password_is_hash(const char *hash)
+{
+	return hash && *hash == '$';
+}

@@ -10,6 +10,8 @@
 bool password_hash(struct str password, char out[PASSWORD_HASH_MAX]);
 /* hash NULL (no such account): spends the same time on a hash nobody knows the password of, and says false. */
 bool password_verify(const char *hash, struct str password);
+/* False: what stands in for a hash while an account has no password yet. */
+bool password_is_hash(const char *hash);
 /* Made with other parameters than today's. */
 bool password_is_stale(const char *hash);
 

@@ -80,6 +80,12 @@ static enum status slide(struct db_conn *db, const char *hash)
 		       1, &hash);
 }
 
+/* For the list of sessions; to the minute is enough. */
+static enum status touch(struct db_conn *db, const char *session_id)
+{
+	return db_exec(db, NULL, "UPDATE session SET last_used_at = now() WHERE id = $1::uuid AND last_used_at < now() - interval '1 minute'", 1, &session_id);
+}
+
 /* Somebody else has a copy: the whole family dies, and everybody who listens hears of it. */
 static enum status kill_family(struct rpc_call *call, struct db_conn *db, const struct family *f)
 {
@@ -132,6 +138,8 @@ static enum status refresh(struct rpc_call *call, struct db_conn *db, const char
 		s = handler_tenant(db, f.tenant_id);
 	if (s == STATUS_OK)
 		s = exchange(call, db, token, hash, &f, r);
+	if (s == STATUS_OK)
+		s = touch(db, f.session_id);
 	if (s == STATUS_OK)
 		s = user_read(call, db, f.user_id, &r->member.perms, &r->user);
 	r->session_id = f.session_id;

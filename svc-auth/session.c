@@ -47,7 +47,7 @@ static void member_of_row(struct rpc_call *call, const PGresult *res, int i, con
 	m->user_seq = col_i64(res, i, 11);
 	m->role = m->tenant->role;
 	m->perms = roles_member(m->role, col_text(call, res, i, 13), col_text(call, res, i, 14), col_text(call, res, i, 15));
-	m->deleted = strcmp(m->tenant->status, "deleted") == 0;
+	m->deleted = strcmp(m->tenant->status, "deleted") == 0 || strcmp(PQgetvalue(res, i, 16), "deleted") == 0;
 	m->active = strcmp(m->tenant->status, "active") == 0 && strcmp(PQgetvalue(res, i, 16), "active") == 0;
 }
 
@@ -118,9 +118,21 @@ static Crm__V1__Ref *tenant_ref(struct rpc_call *call, const PGresult *res, int 
 	return r;
 }
 
+struct perms perms_of_row(struct rpc_call *call, const PGresult *res, int i)
+{
+	return roles_member(PQgetvalue(res, i, 9), col_text(call, res, i, 17), col_text(call, res, i, 18), col_text(call, res, i, 19));
+}
+
+static void show_permissions(struct rpc_call *call, Crm__V1__User *u, const struct perms *p)
+{
+	u->permissions = arena_alloc(&call->arena, ROLES_FLAT_MAX * sizeof(*u->permissions));
+	u->n_permissions = roles_flat(p, &call->arena, u->permissions);
+}
+
 Crm__V1__User *user_of_row(struct rpc_call *call, const PGresult *res, int i)
 {
 	Crm__V1__User *u = arena_alloc(&call->arena, sizeof(*u));
+	struct perms perms = perms_of_row(call, res, i);
 
 	crm__v1__user__init(u);
 	u->id = col_text(call, res, i, 0);
@@ -142,6 +154,7 @@ Crm__V1__User *user_of_row(struct rpc_call *call, const PGresult *res, int i)
 	u->has_last_login_us = !col_is_null(res, i, 13);
 	u->last_login_us = col_i64(res, i, 13);
 	u->tenant = tenant_ref(call, res, i, 14);
+	show_permissions(call, u, &perms);
 	return u;
 }
 
@@ -155,10 +168,8 @@ enum status user_read(struct rpc_call *call, struct db_conn *db, const char *use
 	if (s == STATUS_OK)
 		*out = user_of_row(call, res, 0);
 	PQclear(res);
-	if (s == STATUS_OK && flat) {
-		(*out)->permissions = arena_alloc(&call->arena, ROLES_FLAT_MAX * sizeof(char *));
-		(*out)->n_permissions = roles_flat(flat, &call->arena, (*out)->permissions);
-	}
+	if (s == STATUS_OK && flat)
+		show_permissions(call, *out, flat);
 	return s;
 }
 
@@ -186,14 +197,14 @@ struct policy policy_of(const Crm__V1__TokenPolicy *p, bool remember_me)
 static enum status session_insert(struct rpc_call *call, struct db_conn *db, const struct session_reply *r, const char *hash)
 {
 	const char *params[] = { r->session_id, r->member.tenant_id, r->member.user_id, param_str(call, call->dialect),
-		param_i64(call, r->policy.refresh_ttl_s), hash };
+		param_i64(call, r->policy.refresh_ttl_s), hash, param_str(call, call->client_ip), param_str(call, call->user_agent) };
 
 	return db_exec(db, NULL,
-		       "WITH s AS (INSERT INTO session (id, tenant_id, user_id, dialect, refresh_ttl_s, expires_at)"
-		       " VALUES ($1::uuid, $2::uuid, $3::uuid, $4, $5::integer, now() + interval '" SESSION_MAX "') RETURNING id, expires_at)"
+		       "WITH s AS (INSERT INTO session (id, tenant_id, user_id, dialect, refresh_ttl_s, client_ip, user_agent, expires_at)"
+		       " VALUES ($1::uuid, $2::uuid, $3::uuid, $4, $5::integer, $7, left($8, 300), now() + interval '" SESSION_MAX "') RETURNING id, expires_at)"
 		       " INSERT INTO refresh_token (token_hash, session_id, expires_at)"
 		       " SELECT $6::bytea, id, least(expires_at, now() + $5::integer * interval '1 second') FROM s",
-		       6, params);
+		       8, params);
 }
 
 enum status session_open(struct rpc_call *call, struct db_conn *db, struct session_reply *r)

@@ -13,7 +13,7 @@ struct member {
 	int64_t tenant_seq, user_seq;
 	struct perms perms;
 	bool active;              /* membership and tenant may be entered */
-	bool deleted;             /* the tenant is gone */
+	bool deleted;             /* the tenant is gone, or they left it */
 	Crm__V1__Tenant *tenant;  /* with the member's role and without secrets */
 };
 
@@ -26,12 +26,15 @@ enum status member_all(struct rpc_call *call, struct db_conn *db, const char *us
 enum status member_find(struct rpc_call *call, struct db_conn *db, const char *user_id, const Crm__V1__Key *tenant, struct member *out) MUST_CHECK;
 enum status member_in(struct rpc_call *call, struct db_conn *db, const char *user_id, const char *tenant_id, struct member *out) MUST_CHECK;
 
-/* The member as the contract's User, of the transaction's tenant. NOT_FOUND. flat: with the permission words. */
+/* The member as the contract's User, of the transaction's tenant. NOT_FOUND. flat: the permissions to show, NULL: theirs. */
 enum status user_read(struct rpc_call *call, struct db_conn *db, const char *user_id, const struct perms *flat, Crm__V1__User **out) MUST_CHECK;
 /* One row of user_view (USER_COLUMNS) as a User. */
 #define USER_COLUMNS                                                                                                             \
 	"id, seq, version, " SQL_US("created_at") ", " SQL_US("updated_at") ", email, display, given, family, role, avatar, status, " \
-	"preferences, " SQL_US("last_login_at") ", tenant_id, tenant_seq, tenant_name"
+	"preferences, " SQL_US("last_login_at") ", tenant_id, tenant_seq, tenant_name, role_permissions, granted, denied"
+#define USER_COLUMNS_N 20
+/* The row's permissions. */
+struct perms perms_of_row(struct rpc_call *call, const PGresult *res, int row);
 Crm__V1__User *user_of_row(struct rpc_call *call, const PGresult *res, int row);
 
 struct policy {

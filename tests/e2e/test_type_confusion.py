@@ -71,7 +71,9 @@ def plausible(document, name, schema):
         return f'"{time.monotonic_ns()}@example.com"'
     if "format" in schema and schema["format"].startswith("date"):
         return '"2024-05-06T07:08:09Z"'
-    return {"integer": "1", "number": "1", "boolean": "true", "array": "[]", "object": "{}"}.get(schema.get("type"), '"Plausible-1"')
+    kind = schema.get("type")
+    kind = kind[0] if isinstance(kind, list) else kind
+    return {"integer": "1", "number": "1", "boolean": "true", "array": "[]", "object": "{}"}.get(kind, '"Plausible-1"')
 
 
 def operations(document):
