@@ -15,6 +15,7 @@
 #include "token.h"
 
 #define RETRY_MS 1000
+#define TRIES 10 /* of the password, per address and invitation */
 
 struct accepting {
 	struct rpc_call *call;
@@ -193,7 +194,6 @@ static void check(void *arg)
 		rpc_reply_error(call, STATUS_AUTH_FAILED, NULL);
 		return;
 	}
-	throttle_give_back(call->client_ip, str_of(a->invitation_id), clock_us());
 	if ((!a->old_hash && !password_hash(password, a->hash)) || !db_work(service_db(), finish, a))
 		rpc_reply_retry(call, STATUS_UNAVAILABLE, NULL, RETRY_MS);
 }
@@ -222,7 +222,7 @@ void invitations_accept(struct rpc_call *call, struct db_conn *db)
 		handler_fail(call, db, s);
 		return;
 	}
-	wait = throttle_take(call->client_ip, str_of(a->invitation_id), clock_us());
+	wait = throttle_take_apart(call->client_ip, str_of(a->invitation_id), TRIES, clock_us());
 	if (wait)
 		rpc_reply_retry(call, STATUS_RATE_LIMIT_EXCEEDED, NULL, wait);
 	else if (!pool_submit(check, a))

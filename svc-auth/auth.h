@@ -8,7 +8,6 @@
 void auth_register(struct rpc_call *call);
 void auth_login(struct rpc_call *call);
 void auth_forgot_password(struct rpc_call *call);
-void auth_reset_password(struct rpc_call *call);
 void users_create(struct rpc_call *call);
 void auth_health(struct rpc_call *call);
 void auth_jwks(struct rpc_call *call);
@@ -24,6 +23,7 @@ void auth_principal_resolve(struct rpc_call *call, struct db_conn *db);
 void users_list(struct rpc_call *call, struct db_conn *db);
 void users_get(struct rpc_call *call, struct db_conn *db);
 void users_refs(struct rpc_call *call, struct db_conn *db);
+void auth_reset_password(struct rpc_call *call, struct db_conn *db);
 void auth_change_password(struct rpc_call *call, struct db_conn *db);
 void auth_sessions(struct rpc_call *call, struct db_conn *db);
 void auth_session_end(struct rpc_call *call, struct db_conn *db);

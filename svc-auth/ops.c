@@ -17,7 +17,7 @@ const struct op auth_ops[] = {
 	{ .rpc = "Users.Get", .kind = OP_HANDLER, .handler = users_get },
 	{ .rpc = "Users.Refs", .kind = OP_HANDLER, .handler = users_refs },
 	{ .rpc = "Auth.ForgotPassword", .kind = OP_LOOP, .on_loop = auth_forgot_password },
-	{ .rpc = "Auth.ResetPassword", .kind = OP_LOOP, .on_loop = auth_reset_password },
+	{ .rpc = "Auth.ResetPassword", .kind = OP_HANDLER, .handler = auth_reset_password },
 	{ .rpc = "Users.Create", .kind = OP_LOOP, .on_loop = users_create },
 	{ .rpc = "Auth.ChangePassword", .kind = OP_HANDLER, .handler = auth_change_password },
 	{ .rpc = "Auth.Sessions", .kind = OP_HANDLER, .handler = auth_sessions },

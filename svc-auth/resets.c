@@ -20,6 +20,10 @@
 #define RESET_LIFE "2 hours"
 #define WELCOME_LIFE "7 days"
 #define RETRY_MS 1000
+#define FORGOT_PER_ACCOUNT 10
+#define FORGOT_PER_ADDRESS 100
+#define CHANGES_PER_ACCOUNT 10
+#define TOKEN_TEXT "is used up, expired or was never given out"
 
 static const char *life_of(const char *template)
 {
@@ -175,7 +179,9 @@ void auth_forgot_password(struct rpc_call *call)
 		handler_violation(call, NULL, STATUS_VALIDATION_ERROR, "email", "email", "must be a valid e-mail address");
 		return;
 	}
-	wait = throttle_take(call->client_ip, str_of(arena_printf(&call->arena, "forgot:%s", f->email)), clock_us());
+	wait = throttle_take_apart(call->client_ip, str_of(arena_printf(&call->arena, "forgot:%s", f->email)), FORGOT_PER_ACCOUNT, clock_us());
+	if (!wait)
+		wait = throttle_take_apart(call->client_ip, STR("forgot"), FORGOT_PER_ADDRESS, clock_us());
 	if (wait)
 		rpc_reply_retry(call, STATUS_RATE_LIMIT_EXCEEDED, NULL, wait);
 	else if (!db_work(service_db(), forget, f))
@@ -250,7 +256,7 @@ static enum status redeem(struct renewal *r, struct db_conn *db)
 	token_hash(str_of(r->token), hash);
 	s = db_exec(db, &res, "DELETE FROM password_reset WHERE token_hash = $1::bytea AND expires_at > now() RETURNING person_id", 1, &param);
 	if (s == STATUS_OK && PQntuples(res) == 0) {
-		rpc_violate(r->call, "token", "exists", "is used up, expired or was never given out", NULL);
+		rpc_violate(r->call, "token", "exists", TOKEN_TEXT, NULL);
 		s = STATUS_VALIDATION_ERROR;
 	}
 	if (s == STATUS_OK)
@@ -280,23 +286,41 @@ static void renew(struct db_conn *db, void *arg)
 		handler_reply_empty(call);
 }
 
-void auth_reset_password(struct rpc_call *call)
+/* Who has no token has no business hashing; redeem asks again when the token is used up. */
+static enum status token_known(struct db_conn *db, struct renewal *r)
+{
+	char hash[BYTEA_TEXT];
+	const char *param = hash;
+	PGresult *res = NULL;
+	enum status s = db_begin(db, (struct str){ "", 0 });
+
+	token_hash(str_of(r->token), hash);
+	if (s == STATUS_OK)
+		s = db_exec(db, &res, "SELECT FROM password_reset WHERE token_hash = $1::bytea AND expires_at > now()", 1, &param);
+	if (s == STATUS_OK && PQntuples(res) == 0) {
+		rpc_violate(r->call, "token", "exists", TOKEN_TEXT, NULL);
+		s = STATUS_VALIDATION_ERROR;
+	}
+	PQclear(res);
+	return s == STATUS_OK ? db_commit(db) : s;
+}
+
+void auth_reset_password(struct rpc_call *call, struct db_conn *db)
 {
 	Crm__V1__ResetPasswordRequest *req = handler_request(call, &crm__v1__reset_password_request__descriptor);
 	struct renewal *r;
-	uint32_t wait;
+	enum status s;
 
 	if (!req)
 		return;
-	wait = throttle_take(call->client_ip, STR("reset"), clock_us()); /* who has no token has no business hashing */
-	if (wait) {
-		rpc_reply_retry(call, STATUS_RATE_LIMIT_EXCEEDED, NULL, wait);
-		return;
-	}
 	r = ARENA_NEW(&call->arena, struct renewal);
 	*r = (struct renewal){ .call = call, .token = req->token };
 	r->hashing = (struct hashing){ .call = call, .password = req->password, .then = renew, .arg = r };
-	hashing_start(&r->hashing);
+	s = token_known(db, r);
+	if (s != STATUS_OK)
+		handler_fail(call, db, s);
+	else
+		hashing_start(&r->hashing);
 }
 
 /* -- Auth.ChangePassword */
@@ -311,7 +335,6 @@ static void check_current(void *arg)
 		handler_violation(call, NULL, STATUS_VALIDATION_ERROR, "current", "match", "is not your password");
 		return;
 	}
-	throttle_give_back(call->client_ip, str_of(r->person_id), clock_us());
 	if (!password_hash(str_of(r->hashing.password), r->hashing.hash) || !db_work(service_db(), renew, r))
 		rpc_reply_retry(call, STATUS_UNAVAILABLE, NULL, RETRY_MS);
 }
@@ -333,7 +356,7 @@ void auth_change_password(struct rpc_call *call, struct db_conn *db)
 	r = ARENA_NEW(&call->arena, struct renewal);
 	*r = (struct renewal){ .call = call, .current = req->current, .person_id = param_str(call, call->who.user_id) };
 	r->hashing.password = req->password;
-	wait = throttle_take(call->client_ip, str_of(r->person_id), clock_us());
+	wait = throttle_take_apart(call->client_ip, str_of(arena_printf(&call->arena, "change:%s", r->person_id)), CHANGES_PER_ACCOUNT, clock_us());
 	if (wait) {
 		rpc_reply_retry(call, STATUS_RATE_LIMIT_EXCEEDED, NULL, wait);
 		return;

@@ -125,6 +125,23 @@ uint32_t throttle_take(struct str ip, struct str account, int64_t now_us)
 	return wait;
 }
 
+uint32_t throttle_take_apart(struct str ip, struct str what, uint32_t limit, int64_t now_us)
+{
+	uint8_t key[16];
+	struct counter *c;
+	uint32_t wait = 0;
+
+	pthread_mutex_lock(&lock);
+	counter_key(ip, what, key);
+	c = find(key, now_us, true);
+	if (weight(c, now_us) >= limit)
+		wait = wait_ms(c, limit, now_us);
+	else
+		c->now++;
+	pthread_mutex_unlock(&lock);
+	return wait;
+}
+
 static void decrease(struct counter *c)
 {
 	if (c && c->now)

@@ -91,10 +91,19 @@ static void test_ipv6_counts_by_network(void **state)
 	assert_int_equal(throttle_take(STR("2001:db8:1:3::1"), ADA, T0), 0);
 }
 
+static void test_what_is_counted_apart_leaves_logins_alone(void **state)
+{
+	throttle_reset();
+	for (int i = 0; i < 150; i++)
+		assert_int_equal(throttle_take_apart(STR("192.0.2.77"), STR("forgot"), 150, 1000) > 0, false);
+	assert_true(throttle_take_apart(STR("192.0.2.77"), STR("forgot"), 150, 1000) > 0);
+	assert_int_equal(throttle_take(STR("192.0.2.77"), STR("a@b.example"), 1000), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_eleventh_guess_is_refused_with_a_wait, reset),
+		cmocka_unit_test(test_what_is_counted_apart_leaves_logins_alone), cmocka_unit_test_setup(test_eleventh_guess_is_refused_with_a_wait, reset),
 		cmocka_unit_test_setup(test_guessing_does_not_lock_others_out, reset),
 		cmocka_unit_test_setup(test_an_address_has_a_limit_over_all_accounts, reset),
 		cmocka_unit_test_setup(test_successes_do_not_count, reset),
