@@ -162,6 +162,7 @@ static void mistakes_of_declarations_are_refused(void **state)
 		assert_non_null(why);
 		if (!strstr(why, "export: "))
 			fail_msg("another mistake: %s", why);
+		free((void *)why);
 	}
 }
 
