@@ -76,7 +76,12 @@ $(OUT)/gen/%.o: $(GEN)/%.c
 	@$(CC) $(CSTD) $(OPT) $(HARDEN) -w -I$(GEN) -I$(GEN)/proto -MMD -MP -c $< -o $@
 $(OUT)/%.o: %.c | $(PB_C)
 	@mkdir -p $(@D)
-	@echo "  CC $<"; $(CC) $(CFLAGS) -I$(GEN)/proto -DCRM_VERSION='"$(VERSION)"' -c $< -o $@
+	@echo "  CC $<"; $(CC) $(CFLAGS) -I$(GEN)/proto $(if $(filter %/version.c,$<),-DCRM_VERSION='"$(VERSION)"') -c $< -o $@
+# the version is the text of a file that changes when it does
+$(GEN)/version: FORCE
+	@mkdir -p $(GEN); echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+$(OUT)/lib/base/version.o: $(GEN)/version
+FORCE:
 $(LIBCRM): $(LIB_O) $(PB_O)
 	@rm -f $@; ar rcs $@ $^
 

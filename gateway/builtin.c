@@ -1,6 +1,8 @@
 /* The start page, OpenAPI documents and the explorer. */
 #include "gateway/builtin.h"
 
+#include "base/version.h"
+
 #define JSON_TYPE "application/json; charset=utf-8"
 #define PAGE_POLICY \
 	"Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " \
@@ -62,7 +64,7 @@ static enum step_result serve_start(struct request *r)
 
 	buf_clear(b);
 	buf_z(b, "{\"name\":\"crm\",");
-	put_member(b, "version", CRM_VERSION);
+	put_member(b, "version", crm_version);
 	buf_z(b, ",\"docs\":\"/docs\",\"openapi\":\"/openapi.json\",");
 	put_dialects(r, b);
 	buf_c(b, '}');

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "gateway/changes.h"
 #include "gateway/telemetry.h"
 #include "telemetry/admin.h"
@@ -117,7 +118,7 @@ static void on_signal(struct control *c, int signal_number, event_callback_fn fn
 void control_run(struct gateway *g)
 {
 	static struct control c;
-	struct admin_config admin = { .name = "gateway", .version = CRM_VERSION, .ready = ready, .metrics = telemetry_print, .arg = g };
+	struct admin_config admin = { .name = "gateway", .version = crm_version, .ready = ready, .metrics = telemetry_print, .arg = g };
 	struct event *wanted;
 
 	c.g = g;

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/codec.h"
+#include "changes.h"
 #include "list.h"
 #include "resource/engine.h"
 #include "session.h"
@@ -208,7 +209,7 @@ static enum status revoke(struct rpc_call *call, struct db_conn *db, const Crm__
 	if (s == STATUS_OK)
 		s = handler_row_json(call, db, KEY_JSON, id, &before);
 	if (s == STATUS_OK)
-		s = handler_change(call, db, "api_key", id, 0, true);
+		s = change_note(call, db, "api_key", id, 0, true);
 	return s == STATUS_OK ? note(call, db, "auth.api_key.revoked", id, seq, 2, before, NULL) : s;
 }
 

@@ -113,10 +113,5 @@ void auth_explain(struct rpc_call *call, struct db_conn *db)
 	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = explain(call, db, req, bit, &out);
-	if (s == STATUS_OK)
-		s = db_commit(db);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply(call, &out);
+	handler_end(call, db, s, &out);
 }

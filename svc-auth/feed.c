@@ -4,7 +4,9 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "handler.h"
+#include "base/version.h"
+#include "proto/auth.pb-c.h"
+#include "resource/handler.h"
 #include "keys.h"
 #include "service/service.h"
 
@@ -28,7 +30,7 @@ void auth_health(struct rpc_call *call)
 		return;
 	}
 	out.status = "healthy";
-	out.version = CRM_VERSION;
+	out.version = (char *)crm_version;
 	out.has_time_us = 1;
 	out.time_us = clock_us();
 	handler_reply(call, &out);

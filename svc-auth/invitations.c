@@ -254,12 +254,7 @@ void invitations_cancel(struct rpc_call *call, struct db_conn *db)
 	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = cancel(call, db, req->key);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply_empty(call);
+	handler_end(call, db, s, NULL);
 }
 
 /* With a new token: the link of the first mail is dead from then on. */
@@ -300,10 +295,5 @@ void invitations_resend(struct rpc_call *call, struct db_conn *db)
 	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = resend(call, db, req->key, &out);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply(call, &out);
+	handler_end(call, db, s, &out);
 }

@@ -6,7 +6,8 @@
 #ifndef CRM_AUTH_LIST_H
 #define CRM_AUTH_LIST_H
 
-#include "handler.h"
+#include "proto/auth.pb-c.h"
+#include "resource/handler.h"
 
 enum list_type { LIST_TEXT, LIST_NUMBER }; /* times are numbers: microseconds */
 

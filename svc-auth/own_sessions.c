@@ -111,12 +111,7 @@ void auth_session_end(struct rpc_call *call, struct db_conn *db)
 	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = end_one(call, db, req->key);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply_empty(call);
+	handler_end(call, db, s, NULL);
 }
 
 /* All but the one that asks. */
@@ -131,10 +126,5 @@ void auth_sessions_end(struct rpc_call *call, struct db_conn *db)
 		s = sessions_end(db, param_str(call, call->who.user_id), NULL, param_str(call, call->who.session_id), "ended by their owner");
 	if (s == STATUS_OK)
 		s = note(call, db, param_str(call, call->who.session_id));
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply_empty(call);
+	handler_end(call, db, s, NULL);
 }

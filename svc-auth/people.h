@@ -8,8 +8,9 @@
 #ifndef CRM_AUTH_PEOPLE_H
 #define CRM_AUTH_PEOPLE_H
 
-#include "handler.h"
 #include "password.h"
+#include "proto/auth.pb-c.h"
+#include "resource/handler.h"
 #include "roles.h"
 
 struct person {

@@ -6,7 +6,7 @@
 #ifndef CRM_AUTH_POST_H
 #define CRM_AUTH_POST_H
 
-#include "handler.h"
+#include "resource/handler.h"
 
 struct post_value {
 	const char *name, *value;

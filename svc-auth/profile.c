@@ -1,6 +1,7 @@
 /* The caller about themselves: Profile, UpdateProfile, Permissions. */
 #include "auth.h"
 
+#include "changes.h"
 #include "names.h"
 #include "resource/engine.h"
 #include "session.h"
@@ -113,7 +114,7 @@ static enum status note_update(struct rpc_call *call, struct db_conn *db, const 
 	if (s == STATUS_OK)
 		s = handler_event(call, db, &e);
 	if (s == STATUS_OK)
-		s = handler_change(call, db, "ref", arena_printf(&call->arena, "user/%s", id), 0, false);
+		s = change_note(call, db, "ref", arena_printf(&call->arena, "user/%s", id), 0, false);
 	return s;
 }
 

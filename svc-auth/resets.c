@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/codec.h"
 #include "base/log.h"
+#include "changes.h"
 #include "names.h"
 #include "people.h"
 #include "pool.h"
@@ -118,12 +119,7 @@ void users_reset_password(struct rpc_call *call, struct db_conn *db)
 	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = demand(call, db, req->key);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply_empty(call);
+	handler_end(call, db, s, NULL);
 }
 
 /* -- Auth.ForgotPassword */
@@ -157,12 +153,7 @@ static void forget(struct db_conn *db, void *arg)
 		s = find_person(call, db, f->email, &id);
 	if (s == STATUS_OK && id)
 		s = reset_mail(call, db, id, "password-reset");
-	if (s == STATUS_OK)
-		s = db_commit(db);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply_empty(call);
+	handler_end(call, db, s, NULL);
 }
 
 void auth_forgot_password(struct rpc_call *call)
@@ -204,7 +195,7 @@ static enum status tell_all(struct renewal *r, struct db_conn *db, const char *b
 	enum status s = sessions_end(db, r->person_id, NULL, but, "password changed");
 
 	if (s == STATUS_OK && !but)
-		s = handler_change(r->call, db, "user", r->person_id, clock_us(), false);
+		s = change_note(r->call, db, "user", r->person_id, clock_us(), false);
 	if (s == STATUS_OK)
 		s = member_all(r->call, db, r->person_id, &rows, &n);
 	for (size_t i = 0; s == STATUS_OK && i < n; i++) {
@@ -278,12 +269,7 @@ static void renew(struct db_conn *db, void *arg)
 		s = store(r, db);
 	if (s == STATUS_OK)
 		s = tell_all(r, db, r->token || !call->who.session_id.n ? NULL : param_str(call, call->who.session_id));
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply_empty(call);
+	handler_end(call, db, s, NULL);
 }
 
 /* Who has no token has no business hashing; redeem asks again when the token is used up. */

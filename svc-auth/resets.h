@@ -2,7 +2,7 @@
 #ifndef CRM_AUTH_RESETS_H
 #define CRM_AUTH_RESETS_H
 
-#include "handler.h"
+#include "resource/handler.h"
 
 /*
  * Makes a token for the person (older ones die) and puts the mail into the queue. template: "password-reset", "welcome".

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/codec.h"
+#include "changes.h"
 #include "token.h"
 
 #define DAY_S 86400
@@ -233,7 +234,7 @@ enum status session_revoke(struct rpc_call *call, struct db_conn *db, const char
 
 	if (s != STATUS_OK)
 		return s;
-	return handler_change(call, db, "session", session_id, 0, true);
+	return change_note(call, db, "session", session_id, 0, true);
 }
 
 void session_answer(struct rpc_call *call, const struct session_reply *r)

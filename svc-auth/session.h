@@ -5,7 +5,8 @@
 #ifndef CRM_AUTH_SESSION_H
 #define CRM_AUTH_SESSION_H
 
-#include "handler.h"
+#include "proto/auth.pb-c.h"
+#include "resource/handler.h"
 #include "roles.h"
 
 struct member {

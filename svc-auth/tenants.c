@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/codec.h"
+#include "changes.h"
 #include "list.h"
 #include "resource/engine.h"
 #include "session.h"
@@ -282,7 +283,7 @@ static enum status delete(struct rpc_call *call, struct db_conn *db, const struc
 			    "UPDATE session SET revoked_at = now(), revoked_why = 'tenant deleted' WHERE tenant_id = $1::uuid AND revoked_at IS NULL",
 			    1, params);
 	if (s == STATUS_OK)
-		s = handler_change(call, db, "tenant", m->tenant_id, clock_us(), true);
+		s = change_note(call, db, "tenant", m->tenant_id, clock_us(), true);
 	return s == STATUS_OK ? note(call, db, "auth.tenant.deleted", m, before, NULL) : s;
 }
 

@@ -1,7 +1,8 @@
 /* Users.Stats: the people of the tenant in numbers. */
 #include "auth.h"
 
-#include "handler.h"
+#include "proto/auth.pb-c.h"
+#include "resource/handler.h"
 
 static enum status totals(struct db_conn *db, Crm__V1__UserStats *out)
 {
@@ -56,10 +57,5 @@ void users_stats(struct rpc_call *call, struct db_conn *db)
 		s = totals(db, &out);
 	if (s == STATUS_OK)
 		s = by_role(call, db, &out);
-	if (s == STATUS_OK)
-		s = db_commit(db);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply(call, &out);
+	handler_end(call, db, s, &out);
 }

@@ -3,6 +3,7 @@
 
 #include "base/codec.h"
 #include "base/log.h"
+#include "changes.h"
 #include "names.h"
 #include "overrides.h"
 #include "people.h"
@@ -261,7 +262,7 @@ static enum status update_person(struct rpc_call *call, struct db_conn *db, cons
 		    7, params);
 	if (s == STATUS_DUPLICATE)
 		rpc_violate(call, "email", "unique", "is already registered", NULL);
-	return s == STATUS_OK ? handler_change(call, db, "ref", arena_printf(&call->arena, "user/%s", p->id), 0, false) : s;
+	return s == STATUS_OK ? change_note(call, db, "ref", arena_printf(&call->arena, "user/%s", p->id), 0, false) : s;
 }
 
 /* What was granted or taken away on top of the old role means nothing on top of the new one. */
@@ -398,12 +399,7 @@ void users_delete(struct rpc_call *call, struct db_conn *db)
 	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = delete(call, db, req);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply_empty(call);
+	handler_end(call, db, s, NULL);
 }
 
 /* -- SetStatus, BulkUpdate */

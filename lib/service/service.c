@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/version.h"
 #include "db/cleaner.h"
 #include "events/relay.h"
 #include "resource/engine.h"
@@ -300,7 +301,7 @@ static void open_door(void)
 
 static void open_admin(const struct service *s)
 {
-	struct admin_config c = { .name = text("svc-", s->name, ""), .version = CRM_VERSION, .ready = admin_ready, .metrics = admin_metrics };
+	struct admin_config c = { .name = text("svc-", s->name, ""), .version = crm_version, .ready = admin_ready, .metrics = admin_metrics };
 
 	me.admin = admin_start(me.base, me.settings.admin_listen, &c);
 	if (!me.admin)
@@ -324,7 +325,7 @@ static int serve(const struct service *s)
 	open_door();
 	open_admin(s);
 	watch_signals();
-	log_info("SERVICE-START", "svc-%s %s listens at %s", s->name, CRM_VERSION, me.settings.listen_url);
+	log_info("SERVICE-START", "svc-%s %s listens at %s", s->name, crm_version, me.settings.listen_url);
 	event_base_dispatch(me.base);
 	log_info("SERVICE-STOP", "svc-%s ends", s->name);
 	_exit(0); /* NNG must not be closed with traffic around */

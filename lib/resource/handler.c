@@ -1,5 +1,5 @@
-/* Shared by the handlers: messages, parameters, columns, failures, events, changes. */
-#include "handler.h"
+/* Shared by the handlers of every service: messages, parameters, columns, failures, events. */
+#include "resource/handler.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -101,6 +101,28 @@ void handler_fail(struct rpc_call *call, struct db_conn *db, enum status s)
 {
 	db_rollback(db);
 	rpc_reply_error(call, s == STATUS_OK ? STATUS_INTERNAL : s, NULL);
+}
+
+void handler_end(struct rpc_call *call, struct db_conn *db, enum status s, const void *message)
+{
+	if (s == STATUS_OK)
+		s = resource_commit(db, call);
+	if (s != STATUS_OK)
+		handler_fail(call, db, s);
+	else if (message)
+		handler_reply(call, message);
+	else
+		handler_reply_empty(call);
+}
+
+void handler_end_packed(struct rpc_call *call, struct db_conn *db, enum status s, struct str reply)
+{
+	if (s == STATUS_OK)
+		s = resource_commit(db, call);
+	if (s != STATUS_OK)
+		handler_fail(call, db, s);
+	else
+		rpc_reply_ok(call, reply);
 }
 
 void handler_violation(struct rpc_call *call, struct db_conn *db, enum status s, const char *path, const char *rule, const char *message)
@@ -222,15 +244,4 @@ enum status handler_event(struct rpc_call *call, struct db_conn *db, const struc
 	s = resource_event(db, call, e->type, e->entity, e->entity_id, e->entity_seq, e->version, e->before, e->after);
 	call->who = who;
 	return s;
-}
-
-enum status handler_change(struct rpc_call *call, struct db_conn *db, const char *kind, const char *id, int64_t epoch_us, bool revoked)
-{
-	const char *params[] = { kind, id, epoch_us ? param_i64(call, epoch_us) : NULL, revoked ? "true" : "false" };
-
-	return db_exec(db, NULL,
-		       "INSERT INTO change (kind, id, epoch_us, revoked) VALUES ($1, $2, $3::bigint, $4::boolean)"
-		       " ON CONFLICT (kind, id) DO UPDATE SET xid = pg_current_xact_id(), at = now(),"
-		       " epoch_us = greatest(change.epoch_us, excluded.epoch_us), revoked = change.revoked OR excluded.revoked",
-		       4, params);
 }

@@ -1,14 +1,14 @@
 /*
- * What every handler of svc-auth uses: messages in and out of the call's arena, parameters and columns as text, failures,
- * events and changes. Functions that say "replies" answer the call themselves, so handlers read straight down.
+ * What handlers with logic use: messages in and out of the call's arena, parameters and columns as text, failures, events.
+ * Functions that say "replies" answer the call themselves, so handlers read straight down.
  * Threading: the thread that holds the call.
  */
-#ifndef CRM_AUTH_HANDLER_H
-#define CRM_AUTH_HANDLER_H
+#ifndef CRM_RESOURCE_HANDLER_H
+#define CRM_RESOURCE_HANDLER_H
 
 #include <protobuf-c/protobuf-c.h>
 
-#include "proto/auth.pb-c.h"
+#include "proto/common.pb-c.h"
 #include "resource/resource.h"
 
 /* The payload as this message, checked by its contract, in the arena. NULL: replied BAD_REQUEST or VALIDATION_ERROR. */
@@ -28,6 +28,13 @@ void handler_reply(struct rpc_call *call, const void *message);
 void handler_reply_empty(struct rpc_call *call);
 /* Rolls back and replies. OK counts as INTERNAL. */
 void handler_fail(struct rpc_call *call, struct db_conn *db, enum status s);
+/*
+ * The end of most handlers: OK commits and replies with the message (NULL: with nothing); anything else, a commit that
+ * failed included, rolls back and replies the failure.
+ */
+void handler_end(struct rpc_call *call, struct db_conn *db, enum status s, const void *message);
+/* The same, with a message that is packed already. */
+void handler_end_packed(struct rpc_call *call, struct db_conn *db, enum status s, struct str reply);
 /* Rolls back and replies VALIDATION_ERROR (or s) with one violation. */
 void handler_violation(struct rpc_call *call, struct db_conn *db, enum status s, const char *path, const char *rule, const char *message);
 
@@ -58,9 +65,6 @@ struct event {
 	const char *before, *after; /* JSON objects or NULL */
 };
 enum status handler_event(struct rpc_call *call, struct db_conn *db, const struct event *e) MUST_CHECK;
-
-/* What gateways must know, in this transaction. epoch_us 0: none. */
-enum status handler_change(struct rpc_call *call, struct db_conn *db, const char *kind, const char *id, int64_t epoch_us, bool revoked) MUST_CHECK;
 
 /*
  * Idempotency keys. handler_begin: a transaction of the caller's tenant; false: the call has been answered already.
