@@ -16,7 +16,7 @@
 
 #define VERIFY_STATEMENT_TIMEOUT_MS 30000
 
-static const char *const topics[] = { "crm.auth.v1", "crm.customers.v1", "crm.audit.v1" };
+static const char *const topics[] = { "crm.auth.v1", "crm.customers.v1", "crm.sales.v1", "crm.audit.v1" };
 
 const struct audit_settings *audit_settings;
 const struct signer *audit_signer;
