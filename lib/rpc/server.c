@@ -109,6 +109,7 @@ static struct served *served_new(struct rpc_server *sv, struct slot *slot)
 	memset(&c->call, 0, offsetof(struct rpc_call, violations));
 	c->call.arena = arena;
 	c->call.n_violations = 0;
+	c->call.status_text = NULL;
 	c->slot = slot;
 	return c;
 }
