@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "db/row.h"
-#include "resource/rows.h"
+#include "schema/rows.h"
 #include "schema/validate.h"
 
 struct report {

@@ -4,7 +4,7 @@
  *
  * Columns: field `x` is column `x`; `x_us` and `x_date` carry their column in the proto rule; a Ref field `x` is `x_id uuid`
  * (created_by, updated_by as they are); an Address is its members as columns; Tags are `tag_ids uuid[]`; bytes fields are
- * jsonb, and so are repeated messages whose rule names a column (rows.h); decimals are numeric. Every table has id, seq, tenant_id, version, created_at, created_by, updated_at, updated_by,
+ * jsonb, and so are repeated messages whose rule names a column (schema/rows.h); decimals are numeric. Every table has id, seq, tenant_id, version, created_at, created_by, updated_at, updated_by,
  * deleted_at. Refs to entities of the same service get seq and name by join; refs to others stay bare (the gateway fills them).
  * Every write is one statement: the row, and its outbox row with before and after.
  */

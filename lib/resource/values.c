@@ -5,7 +5,7 @@
 
 #include "base/codec.h"
 #include "base/wire.h"
-#include "resource/rows.h"
+#include "schema/rows.h"
 #include "schema/validate.h"
 
 #define YEAR_1_US (-62135596800000000LL)

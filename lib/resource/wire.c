@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "db/row.h"
-#include "resource/rows.h"
+#include "schema/rows.h"
 
 static bool is_binary(const PGresult *r, int col)
 {

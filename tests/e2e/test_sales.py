@@ -287,3 +287,38 @@ def test_other_tenants_products_and_customers_do_not_exist(fresh, other):
     assert fresh.elevate.post("/orders", json={"customer_id": customer["id"], "items": [{"product_id": theirs["id"], "quantity": 1}]}).status_code == 422
     assert fresh.elevate.post(f"/products/{theirs['id']}/stock", json={"adjustment": 1}).status_code == 404
     assert fresh.backend.post("/sales", json={"title": "x", "customerId": customer["id"]}).status_code == 422
+
+
+# -- what other services make of it
+
+
+def test_a_customers_totals_follow_its_orders(fresh):
+    p = ok(fresh.elevate.post("/products", json={"name": "Watch", "price": 10.25, "stock_quantity": 100}), 201)
+    c = ok(fresh.elevate.post("/customers", json={"name": "Jane"}), 201)
+
+    def totals():
+        x = ok(fresh.elevate.get(f"/customers/{c['id']}"))
+        return x["total_orders"], x["total_value"], bool(x["last_contact"])
+
+    o = ok(order(fresh, p["id"], 2, c["id"]), 201)
+    wait_until(lambda: totals() == (1, 20.5, True), 3)
+    ok(order(fresh, p["id"], 1, c["id"]), 201)
+    wait_until(lambda: totals() == (2, 30.75, True), 3)
+    ok(fresh.elevate.put(f"/orders/{o['id']}/status", json={"status": "cancelled"}))
+    wait_until(lambda: totals() == (1, 10.25, True), 3)
+
+
+def test_a_converted_lead_has_a_deal(fresh):
+    lead = ok(fresh.system.post("/crm/leads/", json={"first_name": "Jane", "last_name": "Smith", "company_name": "Prospect Inc"}), 201)
+    ok(fresh.system.post(f"/crm/leads/{lead['id']}/convert/", json={}))
+    (deal,) = wait_until(lambda: ok(fresh.system.get("/deals/deals/"))["results"], 3)
+    assert deal["name"] == "Prospect Inc" and deal["account"]["name"] == "Prospect Inc" and deal["contact"]["name"] == "Jane Smith" and deal["stage"]["name"] == "Lead"
+    other = ok(fresh.system.post("/deals/deals/", json={"name": "Mine"}), 201)
+    lead = ok(fresh.system.post("/crm/leads/", json={"first_name": "Al", "last_name": "Bo"}), 201)
+    converted = ok(fresh.system.post(f"/crm/leads/{lead['id']}/convert/", json={"deal_id": other["id"]}))
+    assert converted["deal_id"] == other["id"]
+    wait_until(lambda: (ok(fresh.system.get(f"/deals/deals/{other['id']}/"))["contact"] or {}).get("name") == "Al Bo", 3)
+    lead = ok(fresh.system.post("/crm/leads/", json={"first_name": "No", "last_name": "Deal"}), 201)
+    refused = fresh.system.post(f"/crm/leads/{lead['id']}/convert/", json={"deal_id": 999})
+    assert refused.status_code == 400 and "deal_id" in refused.json()["error"]["details"]
+    assert ok(fresh.system.get("/deals/deals/"))["count"] == 2, "no deal without a conversion, none twice"

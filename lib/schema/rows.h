@@ -3,8 +3,8 @@
  * statement gives a whole reply. Decimals are JSON numbers with the digits that were written; times are microseconds.
  * Threading: any; nothing is kept.
  */
-#ifndef CRM_RESOURCE_ROWS_H
-#define CRM_RESOURCE_ROWS_H
+#ifndef CRM_SCHEMA_ROWS_H
+#define CRM_SCHEMA_ROWS_H
 
 #include "json/json.h"
 #include "schema/schema.h"

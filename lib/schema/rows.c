@@ -1,5 +1,5 @@
 /* Wire bytes to JSON objects by core names, and back. */
-#include "resource/rows.h"
+#include "schema/rows.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
