@@ -1,4 +1,4 @@
-/* Orders and deals of svc-sales as far as customers show them: totals of an account, the deal of a converted lead. */
+/* Events as far as customers show them: totals of an account, the deal of a converted lead, the timeline of an account. */
 #include "svc-customers/consume.h"
 
 #include <inttypes.h>
@@ -10,8 +10,9 @@
 #include "events/pgconn.h"
 #include "proto/sales.pb-c.h"
 #include "resource/engine.h"
+#include "svc-customers/timeline.h"
 
-static const char *const topics[] = { "crm.sales.v1" };
+static const char *const topics[] = { "crm.customers.v1", "crm.sales.v1" };
 static struct consumer *consumer;
 
 /* An older version of an order than the one that is known changes nothing. */
@@ -87,6 +88,8 @@ static enum status handle(void *arg, PGconn *conn, const struct event *const *ev
 		for (size_t k = 0; k < sizeof(rows) / sizeof(*rows) && s == STATUS_OK; k++)
 			if (str_eq(events[i]->type, str_of(rows[k].type)))
 				s = rows[k].handle(conn, events[i]);
+	for (size_t i = 0; i < n && s == STATUS_OK; i++)
+		s = timeline_add(conn, events[i]);
 	return s;
 }
 

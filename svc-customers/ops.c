@@ -35,10 +35,25 @@ const struct resource lead_resource = {
 	.lower = "source status", .defaults = "status=new",
 };
 
+const struct resource note_resource = {
+	.message = "crm.v1.Note", .table = "note", .filter = "account kind pinned created_by created_us", .sort = "created_us updated_us pinned seq", .default_sort = "-created_us",
+	.defaults = "pinned=false",
+};
+
+const struct resource timeline_resource = {
+	.message = "crm.v1.TimelineEntry", .table = "timeline_entry", .filter = "account type entity created_by created_us", .sort = "created_us seq", .default_sort = "-created_us",
+	.hard = true,
+};
+
 const struct op customers_ops[] = {
 	OPS_RESOURCE("Accounts", &account_resource),
 	{ .rpc = "Accounts.Refs", .kind = OP_REFS, .resource = &account_resource },
 	{ .rpc = "Accounts.Stats", .kind = OP_HANDLER, .handler = account_stats },
+	{ .rpc = "Notes.List", .kind = OP_LIST, .resource = &note_resource },
+	{ .rpc = "Notes.Create", .kind = OP_CREATE, .resource = &note_resource },
+	{ .rpc = "Notes.Update", .kind = OP_UPDATE, .resource = &note_resource },
+	{ .rpc = "Notes.Delete", .kind = OP_DELETE, .resource = &note_resource },
+	{ .rpc = "Timeline.List", .kind = OP_LIST, .resource = &timeline_resource },
 	OPS_RESOURCE("Contacts", &contact_resource),
 	{ .rpc = "Contacts.Refs", .kind = OP_REFS, .resource = &contact_resource },
 	OPS_RESOURCE("Leads", &lead_resource),
