@@ -1,4 +1,4 @@
-/* What the customers service does: a row per RPC; logic is in convert.c, territories.c and stats.c. */
+/* What the customers service does: a row per RPC; logic is in convert.c and territories.c. */
 #include "svc-customers/ops.h"
 
 const struct resource tag_resource = {
@@ -48,7 +48,7 @@ const struct resource timeline_resource = {
 const struct op customers_ops[] = {
 	OPS_RESOURCE("Accounts", &account_resource),
 	{ .rpc = "Accounts.Refs", .kind = OP_REFS, .resource = &account_resource },
-	{ .rpc = "Accounts.Stats", .kind = OP_HANDLER, .handler = account_stats },
+	{ .rpc = "Accounts.Stats", .kind = OP_REPORT, .sql = account_stats_sql },
 	{ .rpc = "Notes.List", .kind = OP_LIST, .resource = &note_resource },
 	{ .rpc = "Notes.Create", .kind = OP_CREATE, .resource = &note_resource },
 	{ .rpc = "Notes.Update", .kind = OP_UPDATE, .resource = &note_resource },

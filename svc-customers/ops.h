@@ -12,6 +12,8 @@ extern const size_t customers_n_ops;
 /* Handlers: worker thread, reply exactly once. */
 void lead_convert(struct rpc_call *call, struct db_conn *db);
 void territory_assign(struct rpc_call *call, struct db_conn *db);
-void account_stats(struct rpc_call *call, struct db_conn *db);
+
+/* Statements of OP_REPORTs. */
+extern const char account_stats_sql[];
 
 #endif
