@@ -18,6 +18,7 @@
 #include "auth.h"
 #include "base/clock.h"
 #include "base/codec.h"
+#include "common.h"
 #include "proto/auth.pb-c.h"
 #include "resource/handler.h"
 #include "json/json.h"
@@ -205,7 +206,7 @@ static Crm__V1__Session *register_person(const char *email, const char *display)
 	return reply_of(invoke("Auth.Register", NULL, &r), &crm__v1__session__descriptor);
 }
 
-static struct outcome *try_login(const char *email, const char *password, struct str ip)
+static __attribute__((unused)) struct outcome *try_login(const char *email, const char *password, struct str ip)
 {
 	Crm__V1__LoginRequest r = CRM__V1__LOGIN_REQUEST__INIT;
 	struct outcome *o;
@@ -302,6 +303,7 @@ static int harness_start(void **state)
 	roles_init(permissions, n);
 	resource_init(contracts, database, auth_ops, auth_n_ops, "auth");
 	keys_init(kek);
+	common_open("svc-auth/passwords/common.txt");
 	keeper_start(config.url);
 	pool_start();
 	if (!mkdtemp(outbox))
