@@ -20,7 +20,9 @@
 /* The name that authenticator apps show. Lives on. Before the service serves. */
 void mfa_init(const char *issuer);
 
-/* Has the person a second factor, and does the tenant ask for one? The transaction must be the tenant's; it is ordered with mfa_demand. */
+/* Before mfa_standing in a transaction that opens a session: none slips through while the tenant begins to ask for a second factor. */
+enum status mfa_order(struct db_conn *db, const char *tenant) MUST_CHECK;
+/* Has the person a second factor, and does the tenant ask for one? The transaction must be the tenant's. */
 struct mfa_standing {
 	bool enabled, required;
 };
@@ -45,7 +47,7 @@ enum status mfa_show(struct rpc_call *call, struct db_conn *db, const char *pers
 /* In place of a session: fills r->challenge. */
 enum status mfa_challenge(struct rpc_call *call, struct db_conn *db, struct session_reply *r, const struct mfa_standing *st) MUST_CHECK;
 
-/* The tenant asks for a second factor from now on: who has none is out, on every gateway. */
+/* The tenant asks for a second factor from now on: who has none is out, on every gateway. After people_lock. */
 enum status mfa_demand(struct rpc_call *call, struct db_conn *db) MUST_CHECK;
 
 /* One event in every tenant of the person. Leaves the transaction in one of them. */

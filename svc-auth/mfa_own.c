@@ -215,11 +215,14 @@ void auth_renew_recovery_codes(struct rpc_call *call, struct db_conn *db)
 /* Who lost phone and codes asks an administrator. Not for oneself: that would be a way around the proof. */
 static enum status take_away(struct rpc_call *call, struct db_conn *db, const Crm__V1__Key *key, const char **why)
 {
+	struct mfa_standing st;
 	struct person p;
 	enum status s = people_lock(call, db);
 
 	if (s == STATUS_OK)
 		s = person_take(call, db, key, &p);
+	if (s == STATUS_OK)
+		s = mfa_standing(db, p.id, param_str(call, call->who.tenant_id), &st);
 	if (s != STATUS_OK)
 		return s;
 	if (str_eq(str_of(p.id), call->who.user_id)) {
@@ -230,7 +233,7 @@ static enum status take_away(struct rpc_call *call, struct db_conn *db, const Cr
 		*why = "They belong to several companies: only they can disable their second factor";
 		return STATUS_PERMISSION_DENIED;
 	}
-	s = mfa_remove(call, db, p.id);
+	s = st.enabled ? mfa_remove(call, db, p.id) : STATUS_NOT_FOUND;
 	return s == STATUS_OK ? sessions_end(db, p.id, NULL, NULL, "second factor taken away") : s;
 }
 

@@ -3,6 +3,8 @@
 #include "mfa.h"
 #include "totp.h"
 
+#include <libpq-fe.h>
+
 #define AWAY STR("198.51.100.7")
 
 /* -- an authenticator app */
@@ -422,6 +424,39 @@ static struct outcome *enter_as(const struct rpc_principal *who, struct str tena
 	return invoke("Auth.ResolvePrincipal", NULL, &r);
 }
 
+static PGresult *run(PGconn *c, const char *sql)
+{
+	PGresult *res = PQexec(c, sql);
+
+	assert_true(PQresultStatus(res) == PGRES_COMMAND_OK || PQresultStatus(res) == PGRES_TUPLES_OK);
+	return res;
+}
+
+/* The switch is turned while somebody is at the door: they wait, and are asked. */
+static void test_no_login_slips_through_while_the_switch_is_turned(void **state)
+{
+	struct rpc_principal boss = person("boss@race2.example");
+	PGconn *admin = PQconnectdb(pg_fixture_url(pg, "postgres"));
+	Crm__V1__LoginRequest r = CRM__V1__LOGIN_REQUEST__INIT;
+	struct outcome *o;
+
+	PQclear(run(admin, "BEGIN"));
+	PQclear(run(admin, arena_printf(&arena, "SELECT FROM auth.tenant WHERE id = '%.*s' FOR NO KEY UPDATE", STR_FMT(boss.tenant_id))));
+	PQclear(run(admin, arena_printf(&arena, "INSERT INTO auth.setting (tenant_id, key, id, seq, type, value) VALUES ('%.*s', 'security.mfa_required', gen_random_uuid(), 1,"
+				       " 'boolean', 'true')", STR_FMT(boss.tenant_id))));
+	r.email = "boss@race2.example";
+	r.password = PASSWORD;
+	o = call_new("Auth.Login", NULL, &r);
+	call_start(o);
+	usleep(700000);
+	pthread_mutex_lock(&lock);
+	assert_false(o->done);
+	pthread_mutex_unlock(&lock);
+	PQclear(run(admin, "COMMIT"));
+	assert_true(session_of(call_wait(o))->mfa_enrolment_required);
+	PQfinish(admin);
+}
+
 static void test_no_way_in_through_another_tenant(void **state)
 {
 	struct rpc_principal boss = person("boss@strict.example"), guest = person("guest@lax.example");
@@ -456,6 +491,7 @@ static void test_an_administrator_takes_a_lost_one_away_but_not_their_own(void *
 	assert_int_equal(invoke("Users.DisableMfa", &agent, &r)->status, STATUS_PERMISSION_DENIED);
 	key.id = u->id;
 	assert_int_equal(invoke("Users.DisableMfa", &boss, &r)->status, STATUS_OK);
+	assert_int_equal(invoke("Users.DisableMfa", &boss, &r)->status, STATUS_NOT_FOUND);
 	assert_string_equal(valuef("SELECT count(*) FROM auth.session WHERE user_id = '?' AND revoked_at IS NULL", u->id), "0");
 	assert_non_null(session_of(try_login("agent@lost.example", PASSWORD, AWAY))->access_token);
 }
@@ -476,6 +512,7 @@ int main(void)
 		cmocka_unit_test_setup(test_disabling_needs_a_proof, fresh),
 		cmocka_unit_test_setup(test_a_key_has_no_business_here, fresh),
 		cmocka_unit_test_setup(test_who_lacks_what_the_tenant_asks_for_is_out_until_they_have_it, fresh),
+		cmocka_unit_test_setup(test_no_login_slips_through_while_the_switch_is_turned, fresh),
 		cmocka_unit_test_setup(test_no_way_in_through_another_tenant, fresh),
 		cmocka_unit_test_setup(test_an_administrator_takes_a_lost_one_away_but_not_their_own, fresh),
 	};

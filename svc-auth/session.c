@@ -215,8 +215,10 @@ enum status session_open(struct rpc_call *call, struct db_conn *db, struct sessi
 	struct mfa_standing st;
 	char *id = arena_alloc(&call->arena, UUID_TEXT + 1), *token = arena_alloc(&call->arena, REFRESH_TEXT);
 	char hash[BYTEA_TEXT];
-	enum status s = mfa_standing(db, r->member.user_id, r->member.tenant_id, &st);
+	enum status s = mfa_order(db, r->member.tenant_id);
 
+	if (s == STATUS_OK)
+		s = mfa_standing(db, r->member.user_id, r->member.tenant_id, &st);
 	if (s != STATUS_OK)
 		return s;
 	if (!r->proven && (st.enabled || st.required))
