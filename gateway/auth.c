@@ -91,6 +91,7 @@ static struct principal_entry *entry_from(struct request *r, const struct rpc_re
 		return NULL;
 	} else {
 		e = principals_put(r->w->principals, r->resolving.key, NULL, now + REFUSED_US);
+		e->needs_mfa = result->status == STATUS_CONFLICT;
 	}
 	e->checked = r->resolving.generation;
 	principals_hold(e);
@@ -371,7 +372,7 @@ static enum step_result as_member(struct request *r, const char *id, int64_t seq
 	enum step_result result;
 	uint8_t key[32];
 	char *text = arena_printf(&r->x->arena, "member %s %s %s %lld", who->user_id, who->session_id, id, (long long)seq);
-	bool refused;
+	bool refused, needs_mfa;
 
 	sha256(text, strlen(text), key);
 	put_request(&payload, who, id, seq);
@@ -380,10 +381,13 @@ static enum step_result as_member(struct request *r, const char *id, int64_t seq
 	if (result != STEP_NEXT)
 		return result;
 	refused = e->refused || strcmp(e->who.user_id, who->user_id) != 0;
+	needs_mfa = e->needs_mfa;
 	if (!refused)
 		become(r, e);
 	resolved(r);
-	return refused ? reply_error(r, STATUS_PERMISSION_DENIED, "You are not a member of this tenant") : STEP_NEXT;
+	if (!refused)
+		return STEP_NEXT;
+	return reply_error(r, STATUS_PERMISSION_DENIED, needs_mfa ? "This company requires a second factor: set one up with POST /v1/auth/mfa/enrol" : "You are not a member of this tenant");
 }
 
 enum step_result step_tenant(struct request *r)

@@ -128,10 +128,10 @@ static void answer(struct request *r, const struct encoded *info)
 	describe(r, info);
 	if (is_unchanged(r))
 		reply_send(r, 304, NULL, (struct str){ 0 });
-	else if (r->route->status == 204)
+	else if (info->status == 204)
 		reply_send(r, 204, NULL, (struct str){ 0 });
 	else
-		reply_send(r, r->route->status, "application/json; charset=utf-8", buf_view(&r->w->body));
+		reply_send(r, info->status, "application/json; charset=utf-8", buf_view(&r->w->body));
 }
 
 static void encode(struct request *r, struct str payload);

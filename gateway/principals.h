@@ -16,6 +16,7 @@ struct principal_entry {
 	struct principal who;
 	struct str wire;       /* crm.v1.Principal */
 	bool refused;          /* svc-auth does not know it: a short-lived negative answer */
+	bool needs_mfa;        /* … or knows it, but the tenant asks for a second factor first */
 	int64_t until_us;      /* wall clock */
 	uint64_t checked;      /* generation of the revocations; raised by the owner after each check */
 	unsigned keys;         /* generation of the key store, likewise */

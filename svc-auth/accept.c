@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/codec.h"
 #include "base/log.h"
+#include "common.h"
 #include "names.h"
 #include "password.h"
 #include "people.h"
@@ -216,6 +217,8 @@ void invitations_accept(struct rpc_call *call, struct db_conn *db)
 		s = read_invitation(a, db);
 	if (s == STATUS_OK)
 		s = read_person(a, db);
+	if (s == STATUS_OK && !a->old_hash && !password_acceptable(call, "password", req->password))
+		s = STATUS_VALIDATION_ERROR;
 	if (s == STATUS_OK)
 		s = db_commit(db);
 	if (s != STATUS_OK) {

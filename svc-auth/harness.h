@@ -18,6 +18,7 @@
 #include "auth.h"
 #include "base/clock.h"
 #include "base/codec.h"
+#include "common.h"
 #include "proto/auth.pb-c.h"
 #include "resource/handler.h"
 #include "json/json.h"
@@ -30,6 +31,8 @@
 #include "service/service.h"
 #include "testing/pg.h"
 #include "throttle.h"
+
+#pragma GCC diagnostic ignored "-Wunused-function" /* each test uses some of this */
 
 struct outcome {
 	struct rpc_call call;
@@ -302,6 +305,7 @@ static int harness_start(void **state)
 	roles_init(permissions, n);
 	resource_init(contracts, database, auth_ops, auth_n_ops, "auth");
 	keys_init(kek);
+	common_open("svc-auth/passwords/common.txt");
 	keeper_start(config.url);
 	pool_start();
 	if (!mkdtemp(outbox))

@@ -53,6 +53,14 @@ void keys_mac(const char *purpose, struct str data, uint8_t out[32])
 	OPENSSL_cleanse(key, sizeof(key));
 }
 
+void keys_id(char out[KEYS_ID_TEXT])
+{
+	uint8_t mac[32];
+
+	keys_mac("key-id", STR("1"), mac);
+	hex_encode(mac, (KEYS_ID_TEXT - 1) / 2, out);
+}
+
 void keys_thumbprint(const char *modulus, const char *exponent, char kid[KEYS_KID_MAX])
 {
 	struct buf b = { 0 };

@@ -36,6 +36,10 @@ char *keys_jwks(struct arena *a);
 /* HMAC-SHA256 of data under a key derived from the key-encryption key for this purpose. */
 void keys_mac(const char *purpose, struct str data, uint8_t out[32]);
 
+/* Which key-encryption key this is, without saying anything of it: kept beside what it seals. */
+#define KEYS_ID_TEXT 17
+void keys_id(char out[KEYS_ID_TEXT]);
+
 /* kid of a key: RFC 7638 thumbprint of its modulus and exponent (base64url). */
 void keys_thumbprint(const char *modulus, const char *exponent, char kid[KEYS_KID_MAX]);
 

@@ -83,7 +83,7 @@ static enum status enter(struct login *l, struct db_conn *db, struct session_rep
 		s = user_read(call, db, l->user_id, &r->member.perms, &r->user);
 	e.tenant_id = r->member.tenant_id;
 	e.entity_seq = r->member.user_seq;
-	if (s == STATUS_OK)
+	if (s == STATUS_OK && !r->challenge)
 		s = handler_event(call, db, &e);
 	return s;
 }

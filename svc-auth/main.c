@@ -5,8 +5,10 @@
 
 #include "auth.h"
 #include "base/log.h"
+#include "common.h"
 #include "keeper.h"
 #include "keys.h"
+#include "mfa.h"
 #include "password.h"
 #include "pool.h"
 #include "post.h"
@@ -15,7 +17,7 @@
 #include "token.h"
 
 static struct {
-	const char *issuer, *key_file;
+	const char *issuer, *key_file, *common, *mfa_issuer;
 	struct post_settings post;
 } settings;
 
@@ -24,6 +26,10 @@ static const struct setting rows[] = {
 	    .doc = "iss claim of access tokens; the gateway's must be the same" },
 	{ .name = "KEY_ENCRYPTION_KEY_FILE", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), key_file), .fallback = NULL,
 	    .doc = "file with 64 hex digits: encrypts signing keys, derives refresh-token successors" },
+	{ .name = "COMMON_PASSWORDS_FILE", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), common),
+	    .fallback = "/usr/share/crm/common-passwords.txt", .doc = "passwords that nobody may choose: one a line, lower case, in the order of LC_ALL=C sort -u" },
+	{ .name = "MFA_ISSUER", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), mfa_issuer), .fallback = "CRM",
+	    .doc = "name that authenticator apps show beside the account" },
 	{ .name = "MAIL_URL", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.mail_url), .fallback = "folder:.run/outbox",
 	    .doc = "where mail goes: folder:/path, smtp://[user:password@]host[:port][?tls=required] or smtps://…", .secret = true },
 	{ .name = "MAIL_FROM", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.from), .fallback = "crm@crm.local",
@@ -69,6 +75,8 @@ static void start(const struct service_settings *s, struct event_base *base, str
 	roles_init(permissions, n);
 	token_init(settings.issuer);
 	key_load(settings.key_file);
+	common_open(settings.common);
+	mfa_init(settings.mfa_issuer);
 	keeper_start(s->database_url);
 	pool_start();
 	settings.post.database_url = s->database_url;

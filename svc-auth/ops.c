@@ -50,6 +50,20 @@ const struct op auth_ops[] = {
 	{ .rpc = "ApiKeys.List", .kind = OP_HANDLER, .handler = api_keys_list },
 	{ .rpc = "ApiKeys.Create", .kind = OP_HANDLER, .handler = api_keys_create },
 	{ .rpc = "ApiKeys.Revoke", .kind = OP_HANDLER, .handler = api_keys_revoke },
+	{ .rpc = "Auth.LoginMfa", .kind = OP_HANDLER, .handler = auth_login_mfa },
+	{ .rpc = "Auth.LoginEnrolMfa", .kind = OP_HANDLER, .handler = auth_login_enrol_mfa },
+	{ .rpc = "Auth.LoginConfirmMfa", .kind = OP_HANDLER, .handler = auth_login_confirm_mfa },
+	{ .rpc = "Auth.GetMfa", .kind = OP_HANDLER, .handler = auth_get_mfa },
+	{ .rpc = "Auth.EnrolMfa", .kind = OP_HANDLER, .handler = auth_enrol_mfa },
+	{ .rpc = "Auth.ConfirmMfa", .kind = OP_HANDLER, .handler = auth_confirm_mfa },
+	{ .rpc = "Auth.DisableMfa", .kind = OP_HANDLER, .handler = auth_disable_mfa },
+	{ .rpc = "Auth.RenewRecoveryCodes", .kind = OP_HANDLER, .handler = auth_renew_recovery_codes },
+	{ .rpc = "Users.DisableMfa", .kind = OP_HANDLER, .handler = users_disable_mfa },
+	{ .rpc = "Settings.List", .kind = OP_HANDLER, .handler = settings_list },
+	{ .rpc = "Settings.Get", .kind = OP_HANDLER, .handler = settings_get },
+	{ .rpc = "Settings.Create", .kind = OP_HANDLER, .handler = settings_create },
+	{ .rpc = "Settings.Update", .kind = OP_HANDLER, .handler = settings_update },
+	{ .rpc = "Settings.Delete", .kind = OP_HANDLER, .handler = settings_delete },
 };
 
 const size_t auth_n_ops = sizeof(auth_ops) / sizeof(*auth_ops);

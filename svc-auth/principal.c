@@ -2,6 +2,7 @@
 #include "auth.h"
 
 #include "base/codec.h"
+#include "mfa.h"
 #include "session.h"
 #include "token.h"
 
@@ -77,6 +78,17 @@ static enum status by_key(struct rpc_call *call, struct db_conn *db, const char 
 	return s == STATUS_OK ? db_commit(db) : s;
 }
 
+/* CONFLICT: they are a member, but may do nothing there before they have a second factor. */
+static enum status may_enter(struct db_conn *db, const struct member *m)
+{
+	struct mfa_standing st;
+	enum status s = handler_tenant(db, m->tenant_id);
+
+	if (s == STATUS_OK)
+		s = mfa_standing(db, m->user_id, m->tenant_id, &st);
+	return s == STATUS_OK && st.required && !st.enabled ? STATUS_CONFLICT : s;
+}
+
 static enum status by_member(struct rpc_call *call, struct db_conn *db, const Crm__V1__PrincipalRequest *req, struct member *m)
 {
 	char user[UUID_TEXT + 1];
@@ -89,6 +101,8 @@ static enum status by_member(struct rpc_call *call, struct db_conn *db, const Cr
 		s = member_find(call, db, arena_strdup(&call->arena, str_of(user)), req->tenant, m);
 	if (s == STATUS_NOT_FOUND)
 		return STATUS_PERMISSION_DENIED;
+	if (s == STATUS_OK)
+		s = may_enter(db, m);
 	return s == STATUS_OK ? db_commit(db) : s;
 }
 

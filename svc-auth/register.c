@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/codec.h"
 #include "base/log.h"
+#include "common.h"
 #include "names.h"
 #include "password.h"
 #include "pool.h"
@@ -142,6 +143,8 @@ static bool acceptable(struct rpc_call *call, const Crm__V1__RegisterRequest *re
 		rpc_violate(call, "email", "email", "must be a valid e-mail address", NULL);
 	if (!req->password || !*req->password)
 		rpc_violate(call, "password", "required", "is required", NULL);
+	else
+		password_acceptable(call, "password", req->password);
 	if (req->password2 && (!req->password || !str_eq_secret(str_of(req->password), str_of(req->password2))))
 		rpc_violate(call, "password2", "match", "must be the same as the password", NULL);
 	return call->n_violations == 0;

@@ -8,6 +8,7 @@
 #include "base/codec.h"
 #include "base/log.h"
 #include "changes.h"
+#include "common.h"
 #include "names.h"
 #include "people.h"
 #include "pool.h"
@@ -256,6 +257,15 @@ static enum status redeem(struct renewal *r, struct db_conn *db)
 	return s;
 }
 
+/* True: it was answered. */
+static bool refuse_password(struct rpc_call *call, const char *password)
+{
+	if (password_acceptable(call, "password", password))
+		return false;
+	rpc_reply_error(call, STATUS_VALIDATION_ERROR, NULL);
+	return true;
+}
+
 static void renew(struct db_conn *db, void *arg)
 {
 	struct renewal *r = arg;
@@ -297,7 +307,7 @@ void auth_reset_password(struct rpc_call *call, struct db_conn *db)
 	struct renewal *r;
 	enum status s;
 
-	if (!req)
+	if (!req || refuse_password(call, req->password))
 		return;
 	r = ARENA_NEW(&call->arena, struct renewal);
 	*r = (struct renewal){ .call = call, .token = req->token };
@@ -339,6 +349,8 @@ void auth_change_password(struct rpc_call *call, struct db_conn *db)
 		rpc_reply_error(call, STATUS_PERMISSION_DENIED, NULL);
 		return;
 	}
+	if (refuse_password(call, req->password))
+		return;
 	r = ARENA_NEW(&call->arena, struct renewal);
 	*r = (struct renewal){ .call = call, .current = req->current, .person_id = param_str(call, call->who.user_id) };
 	r->hashing.password = req->password;

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/codec.h"
 #include "changes.h"
+#include "mfa.h"
 #include "token.h"
 
 #define DAY_S 86400
@@ -181,7 +182,7 @@ static uint32_t clamp(uint32_t v, uint32_t min, uint32_t max)
 
 struct policy policy_of(const Crm__V1__TokenPolicy *p, bool remember_me)
 {
-	struct policy out = { ACCESS_DEFAULT_S, REFRESH_DEFAULT_S, false };
+	struct policy out = { ACCESS_DEFAULT_S, REFRESH_DEFAULT_S, false, remember_me };
 
 	if (p && p->has_access_ttl_s)
 		out.access_ttl_s = p->access_ttl_s;
@@ -211,10 +212,17 @@ static enum status session_insert(struct rpc_call *call, struct db_conn *db, con
 enum status session_open(struct rpc_call *call, struct db_conn *db, struct session_reply *r)
 {
 	const char *params[] = { r->member.tenant_id, r->member.user_id };
+	struct mfa_standing st;
 	char *id = arena_alloc(&call->arena, UUID_TEXT + 1), *token = arena_alloc(&call->arena, REFRESH_TEXT);
 	char hash[BYTEA_TEXT];
-	enum status s;
+	enum status s = mfa_order(db, r->member.tenant_id);
 
+	if (s == STATUS_OK)
+		s = mfa_standing(db, r->member.user_id, r->member.tenant_id, &st);
+	if (s != STATUS_OK)
+		return s;
+	if (!r->proven && (st.enabled || st.required))
+		return mfa_challenge(call, db, r, &st);
 	uuid7(id);
 	token_refresh_new(token);
 	token_hash(str_of(token), hash);
@@ -237,6 +245,18 @@ enum status session_revoke(struct rpc_call *call, struct db_conn *db, const char
 	return change_note(call, db, "session", session_id, 0, true);
 }
 
+static void challenge_answer(struct rpc_call *call, const struct session_reply *r)
+{
+	Crm__V1__Session out = CRM__V1__SESSION__INIT;
+
+	out.challenge = (char *)r->challenge;
+	out.has_challenge_expires_in = 1;
+	out.challenge_expires_in = MFA_CHALLENGE_S;
+	out.has_mfa_required = out.mfa_required = !r->must_enrol;
+	out.has_mfa_enrolment_required = out.mfa_enrolment_required = r->must_enrol;
+	handler_reply(call, &out);
+}
+
 void session_answer(struct rpc_call *call, const struct session_reply *r)
 {
 	Crm__V1__Session out = CRM__V1__SESSION__INIT;
@@ -245,6 +265,10 @@ void session_answer(struct rpc_call *call, const struct session_reply *r)
 		.ttl_s = r->policy.access_ttl_s };
 	struct buf token = { 0 };
 
+	if (r->challenge) {
+		challenge_answer(call, r);
+		return;
+	}
 	if (!token_access(&claims, clock_us(), &token)) {
 		buf_fini(&token);
 		rpc_reply_error(call, STATUS_UNAVAILABLE, NULL);

@@ -40,7 +40,7 @@ Crm__V1__User *user_of_row(struct rpc_call *call, const PGresult *res, int row);
 
 struct policy {
 	uint32_t access_ttl_s, refresh_ttl_s;
-	bool rotate;
+	bool rotate, remember_me;
 };
 /* Defaults for what is absent, limits on the rest: access 1 min to 24 h, refresh 1 h to 90 days. */
 struct policy policy_of(const Crm__V1__TokenPolicy *p, bool remember_me);
@@ -50,9 +50,15 @@ struct session_reply {
 	struct policy policy;
 	struct member member;
 	Crm__V1__User *user;
+	bool proven;           /* the second factor was shown already */
+	const char *challenge; /* set by session_open: there is no session, this is to be answered first */
+	bool must_enrol;       /* … by setting a second factor up */
 };
 
-/* Opens a session and its first refresh token, notes the login. Fills session_id and refresh_token. */
+/*
+ * Opens a session and its first refresh token, notes the login: fills session_id and refresh_token. When the person has a second
+ * factor, or the tenant asks for one, and it was not proven: no session but a challenge. The transaction is of the member's tenant.
+ */
 enum status session_open(struct rpc_call *call, struct db_conn *db, struct session_reply *r) MUST_CHECK;
 /* Ends a family and tells the gateways. OK when it was dead already. */
 enum status session_revoke(struct rpc_call *call, struct db_conn *db, const char *session_id, const char *why) MUST_CHECK;

@@ -162,6 +162,16 @@ void throttle_give_back(struct str ip, struct str account, int64_t now_us)
 	pthread_mutex_unlock(&lock);
 }
 
+void throttle_give_back_apart(struct str ip, struct str what, int64_t now_us)
+{
+	uint8_t key[16];
+
+	pthread_mutex_lock(&lock);
+	counter_key(ip, what, key);
+	decrease(find(key, now_us, false));
+	pthread_mutex_unlock(&lock);
+}
+
 void throttle_reset(void)
 {
 	pthread_mutex_lock(&lock);

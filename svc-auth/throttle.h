@@ -16,8 +16,9 @@
 
 /* 0: go on, the attempt is counted. Otherwise: refused and not counted; milliseconds until it is worth trying again. */
 uint32_t throttle_take(struct str ip, struct str account, int64_t now_us);
-/* Counts this address and what it does on its own, apart from logins: neither uses up the other's attempts. Never given back. */
+/* Counts this address and what it does on its own, apart from logins: neither uses up the other's attempts. */
 uint32_t throttle_take_apart(struct str ip, struct str what, uint32_t limit, int64_t now_us);
+void throttle_give_back_apart(struct str ip, struct str what, int64_t now_us);
 /* The attempt succeeded (or never happened): forget it. */
 void throttle_give_back(struct str ip, struct str account, int64_t now_us);
 /* For tests: forget everything. */

@@ -4,6 +4,7 @@
 #include "base/codec.h"
 #include "base/log.h"
 #include "changes.h"
+#include "common.h"
 #include "names.h"
 #include "overrides.h"
 #include "people.h"
@@ -171,6 +172,10 @@ void users_create(struct rpc_call *call)
 
 	if (!in)
 		return;
+	if (in->password && !password_acceptable(call, "password", in->password)) {
+		rpc_reply_error(call, STATUS_VALIDATION_ERROR, NULL);
+		return;
+	}
 	c = ARENA_NEW(&call->arena, struct creation);
 	*c = (struct creation){ .call = call, .in = in, .role = in->role && *in->role ? in->role : FIRST_ROLE,
 		.names = { in->display, in->given, in->family } };

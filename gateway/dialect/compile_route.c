@@ -211,14 +211,13 @@ static bool route_shape(struct compile *c, struct route_impl *r)
 	uint64_t allowed = 1u << VAR_MESSAGE;
 	const Crm__Dialect__Shape *shape;
 
-	r->message = str_of(r->src->message ? r->src->message : "");
 	if (r->src->export)
 		return true;
-	if (!r->src->wrap)
+	if (!r->wrap)
 		return r->output != OUTPUT_LIST || r->no_body || compile_fail(c, "a list needs wrap");
-	shape = shape_find(c->d->src, r->src->wrap);
+	shape = shape_find(c->d->src, r->wrap);
 	if (!shape || !shape->template_)
-		return compile_fail(c, "wrap: there is no shape '%s'", r->src->wrap);
+		return compile_fail(c, "wrap: there is no shape '%s'", r->wrap);
 	if (r->output == OUTPUT_LIST)
 		allowed |= VARS_LIST;
 	if (r->output == OUTPUT_TEXT)
@@ -469,9 +468,41 @@ static bool route_rate(struct compile *c, struct route_impl *r)
 	return !r->src->rate || compile_fail(c, "rate: there is no policy '%s'", r->src->rate);
 }
 
+static bool route_other(struct compile *c, struct route_impl *r, const Crm__Dialect__Route__Other *src, struct other_plan *p)
+{
+	p->when = src->when ? schema_field_find(r->pub.rpc->output, str_of(src->when)) : NULL;
+	if (!p->when)
+		return compile_fail(c, "other: %s has no field '%s'", r->pub.rpc->output->name, src->when ? src->when : "");
+	if (r->output != OUTPUT_PLAIN || r->no_body)
+		return compile_fail(c, "other: only where one message is printed");
+	if (!src->out && !src->wrap)
+		return compile_fail(c, "other: needs out or wrap");
+	if (src->status < 200 || src->status > 499 || src->status == 204)
+		return compile_fail(c, "other: status must be 200 to 499 and have a body");
+	p->as = ARENA_NEW(c->a, struct route_impl);
+	*p->as = *r;
+	p->as->out = NULL;
+	p->as->pub.status = src->status;
+	p->as->wrap = src->wrap;
+	p->as->has_shape = false;
+	p->as->message = str_of(src->message ? src->message : "");
+	return route_resource(c, "other: out", src->out, r->pub.rpc->output, &p->as->out) && route_shape(c, p->as);
+}
+
+static bool route_others(struct compile *c, struct route_impl *r)
+{
+	r->others = arena_zalloc(c->a, (r->src->n_other + 1) * sizeof(*r->others));
+	for (size_t i = 0; i < r->src->n_other; i++) {
+		if (!route_other(c, r, r->src->other[i], &r->others[i]))
+			return false;
+	}
+	r->n_others = r->src->n_other;
+	return true;
+}
+
 bool compile_route(struct compile *c, const Crm__Dialect__Route *src, struct route_impl *r)
 {
-	*r = (struct route_impl){ .src = src, .dialect = c->d };
+	*r = (struct route_impl){ .src = src, .dialect = c->d, .wrap = src->wrap, .message = str_of(src->message ? src->message : "") };
 	r->pub.impl = r;
 	r->pub.status = src->has_status ? src->status : 200;
 	r->pub.timeout_ms = src->timeout_ms;
@@ -480,7 +511,7 @@ bool compile_route(struct compile *c, const Crm__Dialect__Route *src, struct rou
 		return compile_fail(c, "status must be 2xx");
 	if (!route_on(c, r) || !route_rpc(c, r) || !route_body(c, r) || !route_output(c, r) || !route_example(c, r) || !route_shape(c, r))
 		return false;
-	if (!route_params(c, r) || !route_sets(c, r) || !route_rate(c, r) || !route_export(c, r))
+	if (!route_params(c, r) || !route_sets(c, r) || !route_rate(c, r) || !route_export(c, r) || !route_others(c, r))
 		return false;
 	if ((r->pub.status == 204) != r->no_body)
 		return compile_fail(c, "no_body and status 204 go together");

@@ -111,7 +111,8 @@ static void read_member(struct level *l, size_t index, const struct json *v)
 {
 	const struct member_plan *m = &l->res->members[index];
 	struct str name = full_name(l, m->name);
-	bool empty = v->type == JSON_STRING && v->text.n == 0;
+	bool any = m->enc.kind == ENC_JSON && leaf_of(m)->format == FORMAT_JSON_VALUE; /* "" and [] are values like others */
+	bool empty = !any && v->type == JSON_STRING && v->text.n == 0;
 
 	l->seen[index] = 1;
 	if (v->type == JSON_NULL || (l->loose && empty)) {
@@ -119,7 +120,7 @@ static void read_member(struct level *l, size_t index, const struct json *v)
 		read_null(l, m, name);
 		return;
 	}
-	if (m->req && (empty || (v->type == JSON_ARRAY && v->n == 0))) {
+	if (m->req && (empty || (!any && v->type == JSON_ARRAY && v->n == 0))) {
 		decode_violate(l->d, name, "required", NULL, NULL);
 		return;
 	}

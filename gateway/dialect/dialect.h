@@ -159,6 +159,7 @@ struct encode_input {
 };
 
 struct encoded {
+	int status;       /* HTTP status: the route's, unless the reply is one of its other outcomes */
 	uint64_t version; /* of the entity; 0: none, no ETag */
 	struct str id;    /* as this dialect prints it, for Location; empty: none */
 	struct str next;  /* absolute URL of the next page for Link, empty: none */

@@ -485,6 +485,38 @@ static void members_of_the_item_and_empty_replies_have_shapes(void **state)
 	buf_fini(&b);
 }
 
+static const char *login_printed(const char *dialect, const char *path, uint32_t flag, int status)
+{
+	static struct arena kept;
+	struct buf b = { 0 };
+	struct exchange x;
+	const char *text;
+
+	wire_put_bytes(&b, 7, STR("c-1"));
+	wire_put_varint(&b, 8, 300);
+	wire_put_varint(&b, 9, flag == 9);
+	wire_put_varint(&b, 10, flag == 10);
+	assert_int_equal(decode(&x, dialect, "POST", path, "{\"email\":\"a@b.example\",\"password\":\"password123\"}"), STATUS_OK);
+	text = arena_strdup(&kept, str_of(encode(&x, buf_view(&b), path, "")));
+	assert_int_equal(x.encoded.status, status);
+	done(&x);
+	buf_fini(&b);
+	if (!flag)
+		arena_fini(&kept);
+	return flag ? text : NULL;
+}
+
+static void outcomes_of_another_kind_have_a_status_and_a_shape_of_their_own(void **state)
+{
+	contains(login_printed("backend", "/api/v1/auth/login", 9, 401), "{\"success\":false,\"data\":{\"mfaRequired\":true,\"challenge\":\"c-1\",\"expiresIn\":300}");
+	contains(login_printed("backend", "/api/v1/auth/login", 10, 403), "\"code\":\"MFA_ENROLMENT_REQUIRED\"");
+	contains(login_printed("saas", "/api/auth/login", 9, 401), "{\"error\":{\"code\":\"MFA_REQUIRED\"");
+	contains(login_printed("mvp", "/api/auth/login", 9, 401), "\"mfaRequired\":true,\"challenge\":\"c-1\"");
+	contains(login_printed("system", "/api/auth/login/", 9, 401), "\"mfa_required\":true,\"challenge\":\"c-1\",\"expires_in\":300");
+	contains(login_printed("elevate", "/api/v1/auth/login", 10, 403), "\"mfa_enrolment_required\":true");
+	login_printed("elevate", "/api/v1/auth/login", 0, 200);
+}
+
 static void malformed_replies_are_refused(void **state)
 {
 	struct exchange x;
@@ -719,6 +751,9 @@ static void mistakes_are_refused_with_their_place(void **state)
 	refuses(OK_ERROR LEAD "shape { name: \"l\" template: '{\"a\":' } route { on: \"GET /x\" rpc: \"Leads.List\" out: \"lead\" wrap: \"l\" }", "at byte");
 	refuses(OK_ERROR LEAD "route { on: \"GET /x\" rpc: \"Leads.Get\" out: \"lead\" q { path: \"id\" p: \"key\" } }", "the path has no {id}");
 	refuses(OK_ERROR "resource { name: \"a\" message: \"crm.v1.Session\" f { j: \"u\" p: \"user\" as: \"res:b\" } }", "there is no resource 'b'");
+	refuses(OK_ERROR LEAD "route { on: \"GET /x/{id}\" rpc: \"Leads.Get\" out: \"lead\" other { when: \"fone\" status: 401 out: \"lead\" } }", "other: crm.v1.Lead has no field 'fone'");
+	refuses(OK_ERROR LEAD "route { on: \"GET /x/{id}\" rpc: \"Leads.Get\" out: \"lead\" other { when: \"phone\" status: 500 out: \"lead\" } }", "other: status must be 200 to 499");
+	refuses(OK_ERROR LEAD "route { on: \"GET /x/{id}\" rpc: \"Leads.Get\" out: \"lead\" other { when: \"phone\" status: 401 } }", "other: needs out or wrap");
 	refuses("name: 1", "");
 }
 
@@ -759,6 +794,7 @@ int main(void)
 		cmocka_unit_test(one_record_has_a_face_in_each_dialect),
 		cmocka_unit_test(lists_are_wrapped_and_linked),
 		cmocka_unit_test(members_of_the_item_and_empty_replies_have_shapes),
+		cmocka_unit_test(outcomes_of_another_kind_have_a_status_and_a_shape_of_their_own),
 		cmocka_unit_test(malformed_replies_are_refused),
 		cmocka_unit_test(errors_have_the_documents_shapes),
 		cmocka_unit_test(service_violations_get_the_dialects_names),

@@ -186,7 +186,7 @@ static void success_print(struct oa *o, const struct route_impl *r)
 			oa_resource_ref(o, r->out, OA_OUT);
 			buf_z(o->b, "}}");
 		} else if (r->has_shape) {
-			oa_template(o, shape_template(r->dialect, r->src->wrap), r);
+			oa_template(o, shape_template(r->dialect, r->wrap), r);
 		} else if (r->out) {
 			buf_c(o->b, '{');
 			oa_resource_ref(o, r->out, OA_OUT);
@@ -217,6 +217,12 @@ static void responses_print(struct oa *o, const struct route_impl *r)
 	oa_key(o->b, "responses");
 	buf_c(o->b, '{');
 	success_print(o, r);
+	seen[r->pub.status] = true;
+	for (size_t i = 0; i < r->n_others; i++) {
+		if (!seen[r->others[i].as->pub.status])
+			success_print(o, r->others[i].as);
+		seen[r->others[i].as->pub.status] = true;
+	}
 	if (r->body || r->n_params > r->n_path_names)
 		failure_print(o, STATUS_VALIDATION_ERROR, seen);
 	failure_print(o, STATUS_BAD_REQUEST, seen);

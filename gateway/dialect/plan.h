@@ -136,6 +136,12 @@ struct set_plan {
 	struct str value;
 };
 
+/* An outcome that is printed in another way. */
+struct other_plan {
+	const struct schema_field *when; /* of the reply */
+	struct route_impl *as;           /* the route with its own status, out, shape and message */
+};
+
 enum input_kind { INPUT_PLAIN, INPUT_KEY, INPUT_LIST, INPUT_WRITE, INPUT_BULK };
 enum output_kind { OUTPUT_EMPTY, OUTPUT_PLAIN, OUTPUT_LIST, OUTPUT_TEXT };
 
@@ -146,6 +152,9 @@ struct route_impl {
 	enum input_kind input;
 	enum output_kind output;
 	const struct resource_plan *body, *out;
+	const char *wrap; /* name of the shape or NULL */
+	struct other_plan *others;
+	size_t n_others;
 	const struct member_plan *item_member; /* of $item.NAME */
 	struct param_plan *params;
 	size_t n_params;

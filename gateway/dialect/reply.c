@@ -282,14 +282,29 @@ static bool print_shape(const struct reply *p, struct buf *b)
 	return true;
 }
 
+/* The route as this reply is printed. A malformed reply is found when it is read. */
+static const struct route_impl *as_met(const struct route_impl *r, struct str wire)
+{
+	struct wire_reader w = wire_read(wire);
+	struct wire_field f;
+
+	while (r->n_others && wire_next(&w, &f)) {
+		for (size_t i = 0; i < r->n_others; i++) {
+			if (r->others[i].when->number == f.number && (r->others[i].when->type != TYPE_BOOL || f.value))
+				return r->others[i].as;
+		}
+	}
+	return r;
+}
+
 bool route_encode(const struct encode_input *in, struct str wire, struct buf *out, struct encoded *info)
 {
-	const struct route_impl *r = in->match->route->impl;
+	const struct route_impl *r = as_met(in->match->route->impl, wire);
 	struct reply p = { .r = r, .in = in, .wire = wire, .text = STR(""), .next_cursor = STR("") };
 	size_t start = out->n;
 	bool ok = true;
 
-	*info = (struct encoded){ .id = STR(""), .next = STR("") };
+	*info = (struct encoded){ .status = r->pub.status, .id = STR(""), .next = STR("") };
 	p.run = (struct encode_run){ in, r->dialect, r->pub.rpc->service, r->output == OUTPUT_LIST };
 	p.by_cursor = r->cursor && uses_cursor(&p);
 	if (!read_reply(&p, info))

@@ -97,14 +97,19 @@ void handler_reply_empty(struct rpc_call *call)
 	rpc_reply_ok(call, (struct str){ "", 0 });
 }
 
-void handler_fail(struct rpc_call *call, struct db_conn *db, enum status s)
+void handler_refuse(struct rpc_call *call, struct db_conn *db, enum status s, const char *text)
 {
 	const struct db_said *said = db_said(db);
 
 	if (said)
 		s = said_explain(call, said, s);
 	db_rollback(db);
-	rpc_reply_error(call, s == STATUS_OK ? STATUS_INTERNAL : s, NULL);
+	rpc_reply_error(call, s == STATUS_OK ? STATUS_INTERNAL : s, text);
+}
+
+void handler_fail(struct rpc_call *call, struct db_conn *db, enum status s)
+{
+	handler_refuse(call, db, s, NULL);
 }
 
 void handler_end(struct rpc_call *call, struct db_conn *db, enum status s, const void *message)

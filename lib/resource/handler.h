@@ -28,6 +28,8 @@ void handler_reply(struct rpc_call *call, const void *message);
 void handler_reply_empty(struct rpc_call *call);
 /* Rolls back and replies. OK counts as INTERNAL. */
 void handler_fail(struct rpc_call *call, struct db_conn *db, enum status s);
+/* The same, with a sentence of its own. text NULL: the status's. */
+void handler_refuse(struct rpc_call *call, struct db_conn *db, enum status s, const char *text);
 /*
  * The end of most handlers: OK commits and replies with the message (NULL: with nothing); anything else, a commit that
  * failed included, rolls back and replies the failure.

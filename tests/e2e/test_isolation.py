@@ -8,7 +8,7 @@ import requests
 from conftest import AT_5000, AT_8000, Face, Tenant
 
 AT = {"backend": AT_5000, "saas": AT_5000, "system": AT_5000, "mvp": AT_8000, "elevate": AT_8000, "native": AT_5000}
-PUBLIC = re.compile(r"/auth/(login|register|refresh)/?$|/auth/password/(forgot|reset)$|/invitations/accept$|/core/health/$")
+PUBLIC = re.compile(r"/auth/(login|register|refresh)/?$|/auth/login/mfa(/|/enrol|/confirm)?$|/auth/password/(forgot|reset)$|/invitations/accept$|/core/health/$")
 
 
 def routes():

@@ -142,6 +142,7 @@ class Config:
             table["KEY_ENCRYPTION_KEY_FILE"] = str(self.secrets / "key-encryption.key")
             table["MAIL_URL"] = os.environ.get("MAIL_URL") or f"folder:{self.run / 'outbox'}"
             table["MAIL_TEMPLATE_DIR"] = str(ROOT / "svc-auth/mail")
+            table["COMMON_PASSWORDS_FILE"] = str(ROOT / "svc-auth/passwords/common.txt")
         if service == "audit":
             table["BUS_OWNER_DATABASE_URL"] = self.database("bus_owner")
             table["BUS_SCHEMA_DIR"] = str(ROOT / "lib/events/schema/bus")
