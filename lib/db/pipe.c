@@ -103,8 +103,10 @@ void pipe_send(struct link *l, struct job *j)
 
 	if (l->head == l->tail)
 		l->progress_us = clock_mono_us();
-	l->in_flight++;
-	l->open++;
+	if (j->lookup)
+		lookup_prepare(j);
+	l->in_flight += 1 + j->mates;
+	l->open += 1 + j->mates;
 	sent = send_tenant(l, j);
 	for (int i = 0; i < j->n; i++)
 		sent = send_statement(l, j, &j->stmts[i], SLOT_STMT, j->kind == DB_READ && i == j->n - 1) && sent;
@@ -147,12 +149,39 @@ static void job_failed(struct link *l, struct job *j, struct statement *st, cons
 		statements_drop(&l->statements, st);
 }
 
+/* Each once more, alone: who of them was to blame is found out there. */
+static void mates_alone(struct link *l, struct job *j)
+{
+	for (struct job *next; j; j = next) {
+		next = j->mate;
+		j->alone = true;
+		db_job_again(l->db, j);
+	}
+}
+
+/* The one that was sent owns the result: it is the last. */
+static void mates_finish(struct link *l, struct job *j)
+{
+	lookup_rows(j);
+	for (struct job *m = j->mate, *next; m; m = next) {
+		next = m->mate;
+		m->status = STATUS_OK;
+		db_job_finish(l->db, m);
+	}
+}
+
 static void job_end(struct link *l, struct job *j)
 {
-	l->in_flight--;
+	l->in_flight -= 1 + j->mates;
 	if (j->got == j->n && !j->sqlstate[0]) {
+		if (j->lookup)
+			mates_finish(l, j);
 		j->status = STATUS_OK;
 		db_job_finish(l->db, j);
+		return;
+	}
+	if (j->mates) {
+		mates_alone(l, j);
 		return;
 	}
 	if (!j->sqlstate[0] || (db_outcome_may_retry(j->sqlstate) && !j->retried)) {
@@ -226,6 +255,18 @@ void pipe_receive(struct link *l)
 		link_break(l, PQerrorMessage(l->c));
 }
 
+static void job_abandon(struct link *l, struct job *j)
+{
+	if (j->kind == DB_READ && j->breaks++ < MAX_BREAKS) {
+		db_job_again(l->db, j);
+		return;
+	}
+	j->status = STATUS_UNAVAILABLE;
+	snprintf(j->sqlstate, sizeof(j->sqlstate), "08006");
+	db_job_clear(j);
+	db_job_late(l->db, j);
+}
+
 /* The connection is gone: reads run again on another, a write may or may not have been done. */
 void pipe_abandon(struct link *l)
 {
@@ -236,14 +277,10 @@ void pipe_abandon(struct link *l)
 			statements_unuse(s.stmt);
 		if (!s.last)
 			continue;
-		if (s.job->kind == DB_READ && s.job->breaks++ < MAX_BREAKS) {
-			db_job_again(l->db, s.job);
-			continue;
+		for (struct job *j = s.job, *next; j; j = next) {
+			next = j->mate;
+			job_abandon(l, j);
 		}
-		s.job->status = STATUS_UNAVAILABLE;
-		snprintf(s.job->sqlstate, sizeof(s.job->sqlstate), "08006");
-		db_job_clear(s.job);
-		db_job_late(l->db, s.job);
 	}
 	l->in_flight = l->open = 0;
 	l->tenant[0] = 0;

@@ -283,6 +283,24 @@ static void select_fill(struct plan *p)
 		log_die("RESOURCE-FIELD", "resource %s: more than %d columns", p->r->table, PLAN_MAX_COLUMNS);
 }
 
+static int result_col(const struct plan *p, const char *name, enum col_kind kind)
+{
+	const struct col *c = plan_col_named(p, str_of(name));
+
+	return c && c->kind == kind ? c->at : -1;
+}
+
+static void lookups_fill(struct plan *p)
+{
+	const char *live = p->r->hard ? "" : " AND t.deleted_at IS NULL";
+	struct buf head = { 0 };
+
+	buf_printf(&head, "SELECT %s FROM %s t WHERE ", p->select, p->r->from ? p->r->from : p->r->table);
+	db_lookup_init(&p->by_id, buf_cstr(&head), "t.id", DB_KEY_UUID, live, result_col(p, "id", COL_ID));
+	db_lookup_init(&p->by_seq, buf_cstr(&head), "t.seq", DB_KEY_BIGINT, live, result_col(p, "seq", COL_INT));
+	buf_fini(&head);
+}
+
 static void person_fill(struct plan *p)
 {
 	if (!p->r->person)
@@ -360,6 +378,7 @@ static void plan_finish(struct plan *p)
 	words(r->defaults, mark_default, p);
 	default_sort_fill(p);
 	select_fill(p);
+	lookups_fill(p);
 	writable_check(p);
 }
 
@@ -394,6 +413,8 @@ void plan_free(struct plan *plans, size_t n)
 			col_free(&p->cols[k]);
 		free(p->cols);
 		free(p->by_number);
+		db_lookup_fini(&p->by_id);
+		db_lookup_fini(&p->by_seq);
 		free((char *)p->select);
 		free((char *)p->select_made);
 		free((char *)p->row_columns);

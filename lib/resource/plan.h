@@ -47,6 +47,7 @@ struct plan {
 	const char *row_columns;      /* every stored column, comma-separated: id, seq, … (no search) */
 	const char *row_columns_t;    /* the same of the alias t */
 	const char *select;           /* "t.id, t.seq, …" of the alias t */
+	struct db_lookup by_id, by_seq; /* get */
 	const char *select_made;      /* the same after a statement that may make tags: tags from tags_all */
 	struct col *display, *given, *family;        /* person only */
 	struct col *tags;             /* NULL: has none */

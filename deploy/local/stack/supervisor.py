@@ -172,6 +172,7 @@ class Supervisor:
         self.phase, self.message = "starting", ""
         self.steps = []
         self.stopping = threading.Event()
+        self.wake = threading.Event()
         self.written = None
         self.postgres = Postgres(cfg, "postgres", database.command(cfg), cwd="/", **database.spawn_args())
         self.kafka = Kafka(cfg) if bus == "kafka" else None
@@ -253,7 +254,10 @@ class Supervisor:
 
     def watch(self):
         rotate_at = 0.0
-        while not self.stopping.wait(0.1):
+        while not self.stopping.is_set():
+            # a child that ends wakes us (SIGCHLD); the clock is needed for restarts that wait and for the logs only
+            self.wake.wait(0.1 if any(m.next_start for m in self.everything()) else 1)
+            self.wake.clear()
             now = time.monotonic()
             for m in self.everything():
                 m.look(now)
@@ -278,7 +282,8 @@ class Supervisor:
 
     def run(self):
         for s in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(s, lambda *_: self.stopping.set())
+            signal.signal(s, lambda *_: (self.stopping.set(), self.wake.set()))
+        signal.signal(signal.SIGCHLD, lambda *_: self.wake.set())
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
         proc.write_pid(self.cfg.run / "supervisor.pid", os.getpid())
