@@ -285,6 +285,7 @@ static int harness_start(void **state)
 	static const char *const files[] = { "build/gen/descriptors/auth.pb" };
 	static struct db_config config = { .read_conns = 1, .write_conns = 1, .workers = 4, .statement_timeout_ms = 5000 };
 	const struct schema_permission *permissions;
+	const char *why = NULL;
 	size_t n;
 	pthread_t thread;
 
@@ -302,6 +303,8 @@ static int harness_start(void **state)
 	roles_init(permissions, n);
 	resource_init(contracts, database, auth_ops, auth_n_ops, "auth");
 	keys_init(kek);
+	if (!throttle_start("", &why))
+		return -1;
 	keeper_start(config.url);
 	pool_start();
 	if (!mkdtemp(outbox))
@@ -320,6 +323,7 @@ static int harness_stop(void **state)
 	pool_stop();
 	post_stop();
 	keeper_stop();
+	throttle_stop();
 	if (system(arena_printf(&arena, "rm -rf %s", outbox)) != 0)
 		return -1;
 	pg_fixture_stop(pg);

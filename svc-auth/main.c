@@ -12,10 +12,11 @@
 #include "post.h"
 #include "roles.h"
 #include "service/service.h"
+#include "throttle.h"
 #include "token.h"
 
 static struct {
-	const char *issuer, *key_file;
+	const char *issuer, *key_file, *counters_url;
 	struct post_settings post;
 } settings;
 
@@ -24,6 +25,8 @@ static const struct setting rows[] = {
 	    .doc = "iss claim of access tokens; the gateway's must be the same" },
 	{ .name = "KEY_ENCRYPTION_KEY_FILE", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), key_file), .fallback = NULL,
 	    .doc = "file with 64 hex digits: encrypts signing keys, derives refresh-token successors" },
+	{ .name = "COUNTERS_URL", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), counters_url), .fallback = "memory:",
+	    .doc = "where attempts are counted: memory: (this process alone) or redis://[user:password@]host[:port][/db]", .secret = true },
 	{ .name = "MAIL_URL", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.mail_url), .fallback = "folder:.run/outbox",
 	    .doc = "where mail goes: folder:/path, smtp://[user:password@]host[:port][?tls=required] or smtps://…", .secret = true },
 	{ .name = "MAIL_FROM", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.from), .fallback = "crm@crm.local",
@@ -63,12 +66,15 @@ static void trim_start(struct event_base *base)
 static void start(const struct service_settings *s, struct event_base *base, struct db *db)
 {
 	const struct schema_permission *permissions;
+	const char *why = NULL;
 	size_t n = schema_permissions(service_schema(), &permissions);
 
 	(void)db;
 	roles_init(permissions, n);
 	token_init(settings.issuer);
 	key_load(settings.key_file);
+	if (!throttle_start(settings.counters_url, &why))
+		log_die("SETTINGS", "COUNTERS_URL: %s", why);
 	keeper_start(s->database_url);
 	pool_start();
 	settings.post.database_url = s->database_url;
