@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from . import audit, bus, database, demo, doctor, logs, proc, redis, supervisor
+from . import audit, bus, database, demo, doctor, keys, logs, proc, redis, supervisor
 from .config import Config, ConfigError
 
 READY_S = 60
@@ -394,6 +394,8 @@ def parser():
     c.add_argument("--dump", metavar="FILE", help="verify: check this dump instead of the database; dump: where to")
     c.add_argument("--checkpoints", metavar="FILE", help="signed checkpoints; default: those of this installation")
     c.add_argument("--public-key", metavar="HEX", help="default: of this installation's signing key")
+    c = command("keys", "the keys that sign access tokens: list, rotate", lambda cfg, a, s: keys.run(cfg, a, s, bus_in_use(cfg)))
+    c.add_argument("action", choices=["list", "rotate"])
     c = command("events", "show events as they happen", lambda cfg, a, s: bus.tail(cfg, a, s, bus_in_use(cfg)))
     c.add_argument("action", choices=["tail"])
     c.add_argument("--tenant", metavar="ID")
