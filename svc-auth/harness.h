@@ -31,6 +31,8 @@
 #include "testing/pg.h"
 #include "throttle.h"
 
+#pragma GCC diagnostic ignored "-Wunused-function" /* no test uses all of them */
+
 struct outcome {
 	struct rpc_call call;
 	const struct op *op;
