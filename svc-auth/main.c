@@ -48,9 +48,10 @@ static void key_load(const char *path)
 
 #define TRIM_SECONDS 10
 
-/* Each password hash needs 19 MiB for a moment, which the allocator keeps: fast for the next, too much to hold for ever. */
+/* Memory of hashes is kept for the next one, and not for ever. */
 static void on_trim(evutil_socket_t fd, short what, void *arg)
 {
+	password_trim();
 	malloc_trim(0);
 }
 
