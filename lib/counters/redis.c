@@ -1,19 +1,13 @@
 /*
  * The link to Redis: a thread with a loop of its own and two connections, one for commands, one that listens for rings.
  *
- * Everything that waits for a reply is a job; jobs are answered in order, so the first of the list is the oldest. When it is older
- * than the timeout the connection is dropped, which answers all of them from memory, and made again after a pause.
+ * Everything that waits for a reply is a job; jobs are answered in order, so the first of the list is the oldest. What is older than
+ * the timeout is answered from memory, and until a reply comes nobody else is made to wait; after DEAD_MS without one the connection
+ * is dropped and made again after a pause.
  */
-#include "internal.h"
+#include "link.h"
 
-#include <curl/curl.h>
 #include <errno.h>
-#include <event2/event.h>
-#include <hiredis/adapters/libevent.h>
-#include <hiredis/async.h>
-#include <hiredis/hiredis.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,54 +22,13 @@
 #include <utlist.h>
 
 #define EXPIRE_EVERY_MS 10
-#define GREETING_MS 1000
-#define PAUSE_MIN_MS 100
-#define PAUSE_MAX_MS 2000
-#define WARN_EVERY_US 60000000
-#define NAME_MAX_BYTES 64
+#define DEAD_MS 1000
 #define ARGS_MAX (4 + COUNTERS_TOGETHER * 6)
 
-static struct metric up = { .name = "crm_counters_shared", .help = "1: limits are counted in Redis; 0: by this process alone", .type = METRIC_GAUGE };
 static struct metric asked = { .name = "crm_counters_asked_total", .help = "Questions about a limit, by who decided", .type = METRIC_COUNTER, .labels = { "decided" } };
 static struct metric told = { .name = "crm_counters_told_total", .help = "Buckets whose tokens were told to Redis afterwards", .type = METRIC_COUNTER };
-static struct metric lost = { .name = "crm_counters_lost_total", .help = "Connections to Redis that were lost, refused or too slow", .type = METRIC_COUNTER };
 static const double delays[] = { 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05 };
 static struct metric delay = { .name = "crm_counters_ask_seconds", .help = "How long Redis took to answer", .type = METRIC_HISTOGRAM, .bounds = delays, .n_bounds = sizeof(delays) / sizeof(*delays) };
-
-struct job {
-	struct link *link;
-	struct counter rows[COUNTERS_TOGETHER];
-	size_t n;
-	uint32_t epoch;
-	int64_t sent_us;    /* monotonic */
-	counters_done done; /* NULL: only settles a debt */
-	void *arg;
-	struct job *prev, *next;
-};
-
-struct link {
-	struct link_config config;
-	char name[NAME_MAX_BYTES];
-	char *host, *user, *password, *db;
-	int port;
-	struct event_base *base;
-	struct event *kicked, *flush, *expire, *again;
-	int kick_fd;
-	pthread_t thread;
-	pthread_mutex_t lock; /* incoming, ring, stopping */
-	struct job *incoming;
-	bool ring, stopping;
-	atomic_uint epoch;    /* 0: not ready */
-	atomic_bool owing;    /* a flush is due or under way */
-	/* the rest belongs to the thread */
-	uint32_t last_epoch;
-	redisAsyncContext *commands, *bell;
-	char sha[41];
-	struct job *sent;
-	int pause_ms;
-	int64_t warned_us;
-	char why[128];
-};
 
 uint32_t link_epoch(const struct link *l)
 {
@@ -84,7 +37,7 @@ uint32_t link_epoch(const struct link *l)
 
 /* -- other threads */
 
-static void kick(struct link *l)
+void link_kick(struct link *l)
 {
 	uint64_t one = 1;
 
@@ -108,13 +61,13 @@ void link_ask(struct link *l, const struct counter *rows, size_t n, counters_don
 	DL_APPEND(l->incoming, j);
 	pthread_mutex_unlock(&l->lock);
 	if (first)
-		kick(l);
+		link_kick(l);
 }
 
 void link_owes(struct link *l)
 {
 	if (!atomic_exchange(&l->owing, true))
-		kick(l);
+		link_kick(l);
 }
 
 void link_ring(struct link *l)
@@ -122,12 +75,12 @@ void link_ring(struct link *l)
 	pthread_mutex_lock(&l->lock);
 	l->ring = true;
 	pthread_mutex_unlock(&l->lock);
-	kick(l);
+	link_kick(l);
 }
 
 /* -- jobs */
 
-static void after(struct event *e, int ms)
+void link_after(struct event *e, int ms)
 {
 	struct timeval tv = { ms / 1000, ms % 1000 * 1000 };
 
@@ -139,18 +92,30 @@ static void count_asked(const char *who)
 	metric_add(metric_series(&asked, str_of(who)), 1);
 }
 
-/* Without Redis, or too late. */
-static void answer_here(struct job *j)
+/* Without Redis, or too late. The job stays. */
+static void decide_here(struct job *j)
 {
+	counters_done done = j->done;
 	struct counter_answer a;
 	bool owes = false;
 
-	if (j->done) {
-		table_take(j->link->config.table, j->rows, j->n, 0, true, clock_us(), &a, &owes);
-		count_asked("here");
-		j->done(j->arg, &a);
-	}
+	j->done = NULL;
+	if (!done)
+		return;
+	table_take(j->link->config.table, j->rows, j->n, 0, true, clock_us(), &a, &owes);
+	count_asked("here");
+	done(j->arg, &a);
+}
+
+static void answer_here(struct job *j)
+{
+	decide_here(j);
 	free(j);
+}
+
+static bool is_overdue(const struct job *j)
+{
+	return j && clock_mono_us() - j->sent_us > (COUNTERS_TIMEOUT_MS - EXPIRE_EVERY_MS) * 1000;
 }
 
 static bool answer_of(const redisReply *r, size_t n, bool *taken, int64_t in_us[COUNTERS_TOGETHER])
@@ -167,8 +132,6 @@ static bool answer_of(const redisReply *r, size_t n, bool *taken, int64_t in_us[
 	return true;
 }
 
-static void drop_commands(struct link *l, const char *why);
-
 static void on_answer(redisAsyncContext *ac, void *reply, void *arg)
 {
 	struct job *j = arg;
@@ -182,11 +145,14 @@ static void on_answer(redisAsyncContext *ac, void *reply, void *arg)
 	if (!answer_of(r, j->n, &taken, in_us)) {
 		answer_here(j);
 		if (r)
-			drop_commands(l, r->type == REDIS_REPLY_ERROR ? r->str : "it answers something else");
+			link_drop(l, r->type == REDIS_REPLY_ERROR ? r->str : "it answers something else");
 		return;
 	}
+	if (l->slow && !is_overdue(l->sent))
+		link_become_ready(l);
 	for (size_t i = 0; i < j->n; i++) {
-		table_learn(l->config.table, &j->rows[i], j->epoch, in_us[i], now);
+		if (j->epoch == atomic_load(&l->epoch)) /* otherwise the view has gone its own way meanwhile, and is told instead */
+			table_learn(l->config.table, &j->rows[i], j->epoch, in_us[i], now);
 		a.full_us[i] = now + in_us[i];
 	}
 	metric_observe(metric_series(&delay), (double)(clock_mono_us() - j->sent_us) / 1e6);
@@ -237,7 +203,7 @@ static void send_job(struct link *l, struct job *j, const struct debt *debts)
 	j->epoch = atomic_load(&l->epoch);
 	DL_APPEND(l->sent, j);
 	if (!event_pending(l->expire, EV_TIMEOUT, NULL))
-		after(l->expire, EXPIRE_EVERY_MS);
+		link_after(l->expire, EXPIRE_EVERY_MS);
 	if (redisAsyncCommandArgv(l->commands, on_answer, j, a.count, a.v, a.n) != REDIS_OK) {
 		DL_DELETE(l->sent, j);
 		answer_here(j);
@@ -276,161 +242,19 @@ static void on_expire(evutil_socket_t fd, short what, void *arg)
 {
 	struct link *l = arg;
 
-	if (l->sent && clock_mono_us() - l->sent->sent_us > (COUNTERS_TIMEOUT_MS - EXPIRE_EVERY_MS) * 1000)
-		drop_commands(l, "it does not answer in time");
+	struct job *j;
+
+	if (is_overdue(l->sent) && !l->slow)
+		link_become_slow(l);
+	DL_FOREACH(l->sent, j) {
+		if (!is_overdue(j))
+			break;
+		decide_here(j);
+	}
+	if (l->sent && clock_mono_us() - l->sent->sent_us > DEAD_MS * 1000)
+		link_drop(l, "it does not answer");
 	if (l->sent)
-		after(l->expire, EXPIRE_EVERY_MS);
-}
-
-/* -- connections */
-
-static void warn(struct link *l, const char *why)
-{
-	int64_t now = clock_mono_us();
-
-	metric_add(metric_series(&lost), 1);
-	if (l->stopping || (l->warned_us && now - l->warned_us < WARN_EVERY_US))
-		return;
-	l->warned_us = now;
-	log_warn("COUNTERS-AWAY", "Redis at %s:%d cannot be used (%s): limits are counted by this process alone", l->host, l->port, why);
-}
-
-/* Commands are gone, for whatever reason. */
-static void gone(struct link *l, const char *why)
-{
-	bool was = atomic_exchange(&l->epoch, 0) != 0;
-
-	l->commands = NULL;
-	metric_set(metric_series(&up), 0);
-	warn(l, why);
-	if (was)
-		l->pause_ms = PAUSE_MIN_MS;
-	if (!l->stopping)
-		after(l->again, l->pause_ms);
-	l->pause_ms = l->pause_ms * 2 < PAUSE_MAX_MS ? l->pause_ms * 2 : PAUSE_MAX_MS;
-}
-
-static void drop_commands(struct link *l, const char *why)
-{
-	redisAsyncContext *ac = l->commands;
-
-	if (!ac)
-		return;
-	snprintf(l->why, sizeof(l->why), "%s", why);
-	gone(l, l->why);
-	redisAsyncFree(ac);
-}
-
-static void on_disconnect(const redisAsyncContext *ac, int status)
-{
-	struct link *l = ac->data;
-
-	if (ac == l->commands)
-		gone(l, status == REDIS_OK ? "it closed the connection" : ac->errstr);
-	if (ac == l->bell)
-		l->bell = NULL;
-	if (!l->bell && l->config.on_ring && !l->stopping && !event_pending(l->again, EV_TIMEOUT, NULL))
-		after(l->again, PAUSE_MIN_MS);
-}
-
-static void on_connect(const redisAsyncContext *ac, int status)
-{
-	if (status != REDIS_OK)
-		on_disconnect(ac, status); /* hiredis frees it without a word */
-}
-
-static redisAsyncContext *connect_one(struct link *l, const char **why)
-{
-	redisAsyncContext *ac = redisAsyncConnect(l->host, l->port);
-
-	*why = "no memory";
-	if (!ac)
-		return NULL;
-	if (ac->err) {
-		snprintf(l->why, sizeof(l->why), "%s", ac->errstr);
-		*why = l->why;
-		redisAsyncFree(ac);
-		return NULL;
-	}
-	ac->data = l;
-	redisLibeventAttach(ac, l->base);
-	redisAsyncSetConnectCallback(ac, on_connect);
-	redisAsyncSetDisconnectCallback(ac, on_disconnect);
-	if (l->user && *l->user)
-		redisAsyncCommand(ac, NULL, NULL, "AUTH %s %s", l->user, l->password ? l->password : "");
-	else if (l->password)
-		redisAsyncCommand(ac, NULL, NULL, "AUTH %s", l->password);
-	if (l->db)
-		redisAsyncCommand(ac, NULL, NULL, "SELECT %s", l->db);
-	return ac;
-}
-
-static void on_ring(redisAsyncContext *ac, void *reply, void *arg)
-{
-	struct link *l = ac->data;
-
-	(void)arg;
-	if (reply && !l->stopping)
-		l->config.on_ring(l->config.arg); /* also at the subscription itself: something may have been missed */
-}
-
-static void open_bell(struct link *l)
-{
-	const char *why;
-
-	if (!l->config.on_ring || l->bell)
-		return;
-	l->bell = connect_one(l, &why);
-	if (l->bell)
-		redisAsyncCommand(l->bell, on_ring, NULL, "SUBSCRIBE %s:ring", l->name);
-}
-
-static void on_greeted(redisAsyncContext *ac, void *reply, void *arg)
-{
-	struct link *l = ac->data;
-	const redisReply *r = reply;
-
-	if (!r || ac != l->commands)
-		return;
-	if (r->type != REDIS_REPLY_STRING || r->len >= (int)sizeof(l->sha)) {
-		drop_commands(l, r->type == REDIS_REPLY_ERROR ? r->str : "it does not load scripts");
-		return;
-	}
-	memcpy(l->sha, r->str, (size_t)r->len + 1);
-	event_del(l->again);
-	if (++l->last_epoch == 0)
-		l->last_epoch = 1;
-	atomic_store(&l->epoch, l->last_epoch);
-	metric_set(metric_series(&up), 1);
-	log_info("COUNTERS-SHARED", "limits are shared through Redis at %s:%d", l->host, l->port);
-	open_bell(l);
-	kick(l);
-}
-
-static void open_commands(struct link *l)
-{
-	const char *why;
-
-	l->commands = connect_one(l, &why);
-	if (!l->commands) {
-		gone(l, why);
-		return;
-	}
-	redisAsyncCommand(l->commands, on_greeted, NULL, "SCRIPT LOAD %s", counters_script);
-	after(l->again, GREETING_MS);
-}
-
-/* A pause is over, or a greeting has taken too long. */
-static void on_again(evutil_socket_t fd, short what, void *arg)
-{
-	struct link *l = arg;
-
-	if (l->commands && !atomic_load(&l->epoch))
-		drop_commands(l, "it does not answer");
-	else if (!l->commands)
-		open_commands(l);
-	else
-		open_bell(l);
+		link_after(l->expire, EXPIRE_EVERY_MS);
 }
 
 /* -- the thread */
@@ -471,7 +295,7 @@ static void on_kick(evutil_socket_t fd, short what, void *arg)
 	if (ring && atomic_load(&l->epoch))
 		redisAsyncCommand(l->commands, NULL, NULL, "PUBLISH %s:ring 1", l->name);
 	if (atomic_load(&l->owing) && !event_pending(l->flush, EV_TIMEOUT, NULL))
-		after(l->flush, COUNTERS_FLUSH_MS);
+		link_after(l->flush, COUNTERS_FLUSH_MS);
 	if (stopping)
 		stop(l);
 }
@@ -480,57 +304,12 @@ static void *run(void *arg)
 {
 	struct link *l = arg;
 
-	open_commands(l);
+	link_connect(l);
 	event_base_dispatch(l->base);
 	return NULL;
 }
 
 /* -- beginning and end */
-
-static char *url_part(CURLU *u, CURLUPart which)
-{
-	char *text = NULL, *copy = NULL;
-
-	if (curl_url_get(u, which, &text, CURLU_URLDECODE) == CURLUE_OK)
-		copy = xstrdup(text);
-	curl_free(text);
-	return copy;
-}
-
-static const char *read_url(struct link *l, const char *url)
-{
-	CURLU *u = curl_url();
-	char *scheme = NULL, *port = NULL, *path = NULL, *query = NULL;
-	const char *why = NULL;
-
-	if (!u || curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
-		why = "it is no URL";
-	if (!why) {
-		scheme = url_part(u, CURLUPART_SCHEME);
-		port = url_part(u, CURLUPART_PORT);
-		path = url_part(u, CURLUPART_PATH);
-		query = url_part(u, CURLUPART_QUERY);
-		l->host = url_part(u, CURLUPART_HOST);
-		l->user = url_part(u, CURLUPART_USER);
-		l->password = url_part(u, CURLUPART_PASSWORD);
-		l->port = port ? atoi(port) : 6379;
-		if (strcmp(scheme, "rediss") == 0)
-			why = "rediss: is not supported by the client library of Debian 12; put a TLS tunnel on this machine in front";
-		else if (strcmp(scheme, "redis") != 0 || query || !l->host || !*l->host)
-			why = "it is neither memory: nor redis://[user:password@]host[:port][/db]";
-		else if (path && strlen(path) > 1 && strspn(path + 1, "0123456789") != strlen(path + 1))
-			why = "the database must be a number";
-		else if (path && strlen(path) > 1)
-			l->db = xstrdup(path + 1);
-	}
-	free(scheme);
-	free(port);
-	free(path);
-	free(query);
-	curl_url_cleanup(u);
-	return why;
-}
-
 static void release(struct link *l)
 {
 	struct event *events[] = { l->kicked, l->flush, l->expire, l->again };
@@ -562,7 +341,7 @@ static bool make_events(struct link *l)
 	l->kicked = event_new(l->base, l->kick_fd, EV_READ | EV_PERSIST, on_kick, l);
 	l->flush = evtimer_new(l->base, on_flush, l);
 	l->expire = evtimer_new(l->base, on_expire, l);
-	l->again = evtimer_new(l->base, on_again, l);
+	l->again = evtimer_new(l->base, link_on_again, l);
 	return l->kicked && l->flush && l->expire && l->again && event_add(l->kicked, NULL) == 0;
 }
 
@@ -575,11 +354,9 @@ struct link *link_new(const struct link_config *config, const char **why)
 	l->kick_fd = -1;
 	pthread_mutex_init(&l->lock, NULL);
 	snprintf(l->name, sizeof(l->name), "%s", config->name);
-	metric_register(&up);
-	metric_set(metric_series(&up), 0);
+	link_register_metrics();
 	metric_register(&asked);
-	metric_register(&lost);
-	*why = read_url(l, config->url);
+	*why = link_read_url(l, config->url);
 	if (!*why && (!make_events(l) || pthread_create(&l->thread, NULL, run, l) != 0))
 		*why = "no event loop or thread can be had";
 	if (!*why)
@@ -593,7 +370,7 @@ void link_free(struct link *l)
 	pthread_mutex_lock(&l->lock);
 	l->stopping = true;
 	pthread_mutex_unlock(&l->lock);
-	kick(l);
+	link_kick(l);
 	pthread_join(l->thread, NULL);
 	release(l);
 }
