@@ -37,6 +37,13 @@ static struct region {
 } regions[PASSWORD_REGIONS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+static uint8_t *region_map(void)
+{
+	void *p = mmap(NULL, REGION, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
 static int region_take(uint8_t **memory, size_t n)
 {
 	*memory = NULL;
@@ -44,8 +51,8 @@ static int region_take(uint8_t **memory, size_t n)
 	for (size_t i = 0; i < PASSWORD_REGIONS && n <= REGION && !*memory; i++) {
 		struct region *r = &regions[i];
 
-		if (!r->p && (r->p = mmap(NULL, REGION, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) == MAP_FAILED)
-			r->p = NULL;
+		if (!r->p)
+			r->p = region_map();
 		if (!r->p || r->used)
 			continue;
 		r->used = true;

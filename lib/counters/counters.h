@@ -7,7 +7,7 @@
  * Memory is always there and answers at once. With Redis the table in memory is this process's view of the shared buckets:
  * a taker whose view is fresh and far from the limit is answered from it and Redis hears of the token within COUNTERS_FLUSH_MS;
  * otherwise the bucket has to be asked for. When Redis is away, slow or wrong the view decides alone.
- * docs/adr/0009-shared-counters.md says why and what it costs.
+ * docs/adr/0015-shared-counters.md says why and what it costs.
  *
  * Threading: everything may be called by any thread after counters_open. done and on_ring run on the thread of the link to Redis
  * (or, when nothing had to be asked for, on the caller's, before the call returns) and must not block.

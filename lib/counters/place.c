@@ -22,6 +22,7 @@ const char *link_read_url(struct link *l, const char *url)
 	CURLU *u = curl_url();
 	char *scheme = NULL, *port = NULL, *path = NULL, *query = NULL;
 	const char *why = NULL;
+	int64_t number = 6379;
 
 	if (!u || curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
 		why = "it is no URL";
@@ -33,10 +34,12 @@ const char *link_read_url(struct link *l, const char *url)
 		l->host = url_part(u, CURLUPART_HOST);
 		l->user = url_part(u, CURLUPART_USER);
 		l->password = url_part(u, CURLUPART_PASSWORD);
-		l->port = port ? atoi(port) : 6379;
+		if (port && !str_to_i64(str_of(port), &number))
+			number = 0;
+		l->port = (int)number;
 		if (strcmp(scheme, "rediss") == 0)
 			why = "rediss: is not supported by the client library of Debian 12; put a TLS tunnel on this machine in front";
-		else if (strcmp(scheme, "redis") != 0 || query || !l->host || !*l->host)
+		else if (strcmp(scheme, "redis") != 0 || query || !l->host || !*l->host || number <= 0)
 			why = "it is neither memory: nor redis://[user:password@]host[:port][/db]";
 		else if (path && strlen(path) > 1 && strspn(path + 1, "0123456789") != strlen(path + 1))
 			why = "the database must be a number";

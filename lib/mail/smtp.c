@@ -48,15 +48,16 @@ static char *part(CURLU *u, CURLUPart which)
 /* "tls=required&ca=/path&timeout=10" */
 static bool take_options(struct smtp *s, char *query)
 {
-	char *rest = query, *option;
+	char *rest = query;
+	int64_t seconds;
 
-	while ((option = strsep(&rest, "&"))) {
+	for (char *option = strsep(&rest, "&"); option; option = strsep(&rest, "&")) {
 		if (strcmp(option, "tls=required") == 0)
 			s->tls_required = true;
 		else if (strncmp(option, "ca=/", 4) == 0 && access(option + 3, R_OK) == 0 && !s->ca)
 			s->ca = xstrdup(option + 3);
-		else if (strncmp(option, "timeout=", 8) == 0 && atol(option + 8) >= 1 && atol(option + 8) <= TOTAL_MS / 1000)
-			s->total_ms = atol(option + 8) * 1000;
+		else if (strncmp(option, "timeout=", 8) == 0 && str_to_i64(str_of(option + 8), &seconds) && seconds >= 1 && seconds <= TOTAL_MS / 1000)
+			s->total_ms = seconds * 1000;
 		else if (*option)
 			return false;
 	}

@@ -1,3 +1,4 @@
+/* A redis-server of the test's own: a child that dies with it. */
 #include "testing/redis.h"
 
 #include <arpa/inet.h>

@@ -1,3 +1,4 @@
+/* The SMTP server of tests: a child that dies with the test. */
 #include "testing/smtp.h"
 
 #include <signal.h>
