@@ -2,6 +2,7 @@
 #include "auth.h"
 
 #include "base/codec.h"
+#include "row_scopes.h"
 #include "session.h"
 #include "token.h"
 
@@ -13,6 +14,7 @@ static void reply(struct rpc_call *call, const struct member *m, const char *api
 	p.user_id = (char *)m->user_id;
 	p.role = (char *)m->role;
 	p.api_key_id = (char *)api_key_id;
+	p.scope = (char *)m->scope;
 	p.has_tenant_seq = p.has_user_seq = p.has_permissions_low = p.has_permissions_high = 1;
 	p.tenant_seq = m->tenant_seq;
 	p.user_seq = m->user_seq;
@@ -74,6 +76,8 @@ static enum status by_key(struct rpc_call *call, struct db_conn *db, const char 
 		return s == STATUS_NOT_FOUND ? STATUS_INVALID_TOKEN : s;
 	narrow(&m->perms, scope);
 	s = touch(db, tenant, *id);
+	if (s == STATUS_OK)
+		s = member_scope(call, db, m->user_id, &m->scope);
 	return s == STATUS_OK ? db_commit(db) : s;
 }
 
@@ -89,6 +93,10 @@ static enum status by_member(struct rpc_call *call, struct db_conn *db, const Cr
 		s = member_find(call, db, arena_strdup(&call->arena, str_of(user)), req->tenant, m);
 	if (s == STATUS_NOT_FOUND)
 		return STATUS_PERMISSION_DENIED;
+	if (s == STATUS_OK)
+		s = handler_tenant(db, m->tenant_id);
+	if (s == STATUS_OK)
+		s = member_scope(call, db, m->user_id, &m->scope);
 	return s == STATUS_OK ? db_commit(db) : s;
 }
 

@@ -324,9 +324,9 @@ static char *copy_stmt(struct job_stmt *to, const struct db_stmt *from, char *at
 }
 
 /* One block of memory: job, statements, parameters. */
-static struct job *job_new(struct str tenant, const struct db_stmt *stmts, int n)
+static struct job *job_new(struct str tenant, struct str scope, const struct db_stmt *stmts, int n)
 {
-	size_t size = sizeof(struct job) + (size_t)n * sizeof(struct job_stmt);
+	size_t size = sizeof(struct job) + (size_t)n * sizeof(struct job_stmt) + (scope.n ? scope.n + 1 : 0);
 	struct job *j;
 	char *at;
 
@@ -338,6 +338,10 @@ static struct job *job_new(struct str tenant, const struct db_stmt *stmts, int n
 	at = (char *)&j->stmts[n];
 	for (int i = 0; i < n; i++)
 		at = copy_stmt(&j->stmts[i], &stmts[i], at);
+	if (scope.n) {
+		j->scope = at;
+		put_text(at, scope.p, scope.n);
+	}
 	if (!uuid_parse(tenant, j->tenant))
 		memcpy(j->tenant, NIL_UUID, sizeof(j->tenant));
 	return j;
@@ -356,9 +360,15 @@ static bool is_acceptable(const struct db_stmt *stmts, int n)
 
 void db_submit(struct db *d, enum db_kind kind, struct str tenant, const struct db_stmt *stmts, int n, int64_t deadline_us, db_done done, void *arg)
 {
+	db_submit_as(d, kind, tenant, (struct str){ 0 }, stmts, n, deadline_us, done, arg);
+}
+
+void db_submit_as(struct db *d, enum db_kind kind, struct str tenant, struct str scope, const struct db_stmt *stmts, int n, int64_t deadline_us,
+    db_done done, void *arg)
+{
 	struct job_queue *q = &d->queue[kind];
 	bool acceptable = is_acceptable(stmts, n);
-	struct job *j = job_new(tenant, stmts, acceptable ? n : 0);
+	struct job *j = job_new(tenant, scope, stmts, acceptable ? n : 0);
 
 	j->kind = kind;
 	j->deadline_us = deadline_us;

@@ -29,6 +29,7 @@ struct job {
 	void *arg;
 	int64_t deadline_us;
 	char tenant[37];
+	const char *scope; /* NULL: all rows */
 	bool alone;     /* gets a Sync of its own: it was in a group that failed */
 	bool retried;   /* the one retry after an error has been used */
 	int breaks;     /* connections that broke under it */
@@ -70,6 +71,7 @@ struct link {
 	int in_flight;      /* jobs */
 	int open;           /* jobs sent since the last Sync */
 	char tenant[37];    /* that the open segment has set, "" when none */
+	bool scoped;        /* the open segment has set a scope of rows */
 	int64_t progress_us; /* last time something arrived or an idle link was given work, monotonic */
 	unsigned failures;  /* connects in a row */
 };

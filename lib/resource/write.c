@@ -82,7 +82,7 @@ void get_run(const struct bound *b, struct rpc_call *call)
 	scratch_start(&q, &call->arena);
 	sql_get(&q, b->plan, &key);
 	stmt = sql_stmt(&q);
-	db_submit(engine.db, DB_READ, call->who.tenant_id, &stmt, 1, call->deadline_us, get_done, g);
+	db_submit_as(engine.db, DB_READ, call->who.tenant_id, call->who.scope, &stmt, 1, call->deadline_us, get_done, g);
 	scratch_end(&q);
 }
 
@@ -158,7 +158,7 @@ static void write_submit(struct write *w)
 	struct db_stmt stmt = sql_stmt(&w->sql);
 
 	counts_begin(w->call->who.tenant_id, w->b->plan->entity);
-	db_submit(engine.db, DB_WRITE, w->call->who.tenant_id, &stmt, 1, w->call->deadline_us, write_done, w);
+	db_submit_as(engine.db, DB_WRITE, w->call->who.tenant_id, w->call->who.scope, &stmt, 1, w->call->deadline_us, write_done, w);
 	write_fini(w);
 }
 
