@@ -294,7 +294,7 @@ static void owner_fill(struct plan *p)
 	if (p->m->owner)
 		p->owner_col = col_or_die(p, str_of(p->m->owner->name), "owner");
 	if (p->owner_col)
-		buf_printf(&b, "coalesce(t.%s, t.created_by)", p->owner_col->column);
+		buf_printf(&b, "CASE WHEN t.%s IS NULL THEN t.created_by ELSE t.%s END", p->owner_col->column, p->owner_col->column);
 	else
 		buf_z(&b, "t.created_by");
 	p->owner = buf_cstr(&b);

@@ -454,7 +454,7 @@ static void search_branch(struct sql *q, const struct query *l, struct str where
  */
 static void where_rows(struct sql *q, const struct plan *p, const char *rows)
 {
-	buf_printf(&q->b, strcmp(rows, "own") == 0 ? "%s = (SELECT row_owners('%s'))[1]" : "%s = ANY((SELECT row_owners('%s'))::uuid[])", p->owner, p->m->rows);
+	buf_printf(&q->b, strcmp(rows, "own") == 0 ? "(%s) = (SELECT row_owners('%s'))[1]" : "(%s) = ANY((SELECT row_owners('%s'))::uuid[])", p->owner, p->m->rows);
 }
 
 void query_where(struct sql *q, const struct plan *p, const struct query *l)
