@@ -16,7 +16,7 @@ BAD = (400, 404, 409, 422)
 STRICT = {"native"}
 LEFT_ALONE = {"Auth.Logout"}
 WRONG = {"integer": ['"x"', "{}", "[1]", "true"], "number": ['"x"', "{}", "[1]", "true"], "boolean": ['"maybe"', "{}", "[true]", "7"],
-         "array": ['"x"', "{}", "7"], "object": ['"x"', "[]", "7", "true"], "string": ["{}", "[]", "true"]}
+         "array": ['"x"', "{}", "7"], "object": ['"x"', "[]", "7", "true"], "string": ["{}", "[]", "true", "7"]}
 PRIVILEGED = {"tenantId": "tenant_1", "tenant_id": 1, "tenant": "00000000-0000-0000-0000-000000000001", "isAdmin": True, "is_admin": True, "is_superuser": True,
               "permissions_low": -1, "deletedAt": "1999-01-01T00:00:00Z", "deleted_at": "1999-01-01T00:00:00Z", "version": 4711, "createdBy": "user_4711",
               "created_by": 4711, "seq": 4711, "__proto__": {"role": "admin"}}
