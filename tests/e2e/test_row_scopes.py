@@ -166,6 +166,34 @@ def test_bulk_creates_within_the_scope_only(office):
     assert "bulk1" in names(office.anna) and "bulk2" not in names(office.anna) | names(office.ben), r.text
 
 
+def test_conversion_stays_in_the_scope(office):
+    def newest(who):
+        return who.system.get("/crm/leads/", params={"ordering": "-created_at"}).json()["results"][0]["id"]
+
+    lead(office.anna, "anna")
+    annas = newest(office.anna)
+    with_boss = lead(office.tenant, "boss")
+    boss = newest(office.tenant)
+    assert office.anna.system.post(f"/crm/leads/{boss}/convert/", json={}).status_code == 404
+    assert office.tenant.saas.get(f"/leads/{with_boss}").status_code == 200
+    r = office.anna.system.post(f"/crm/leads/{annas}/convert/", json={})
+    assert r.status_code in (200, 201), r.text
+    # who sees all leads but only their own accounts cannot make an account of somebody else's
+    mixed = Person(office.tenant, role_of(office.tenant, {"customers": "own"}))
+    assert office.tenant.saas.put(f"/leads/{with_boss}", json={"assignedTo": office.ben.id}).status_code == 200
+    r = mixed.system.post(f"/crm/leads/{boss}/convert/", json={})
+    assert r.status_code == 403, r.text
+
+
+def test_territories_take_only_accounts_in_sight(office):
+    territory = office.tenant.system.post("/territories/territories/", json={"name": "T " + uuid.uuid4().hex[:6]}).json()["id"]
+    office.ben.backend.post("/customers", json={"companyName": "Ben's account"})
+    ben = office.ben.system.get("/crm/accounts/", params={"ordering": "-created_at"}).json()["results"][0]["id"]
+    r = office.anna.system.post(f"/territories/territories/{territory}/assign-accounts/", json={"account_ids": [ben]})
+    assert r.status_code == 400, r.text
+    assert office.tenant.system.get(f"/crm/accounts/{ben}/").json()["territory"] is None
+
+
 def test_an_idempotent_write_is_limited_too(office):
     head = {"Idempotency-Key": uuid.uuid4().hex}
     r = office.anna.saas.put(f"/leads/{office.lead['ben']}", json={"notes": "x"}, headers=head)
