@@ -24,6 +24,18 @@ enum status people_lock(struct rpc_call *call, struct db_conn *db)
 	return db_exec(db, NULL, "SELECT FROM tenant WHERE id = $1::uuid FOR NO KEY UPDATE", 1, &tenant);
 }
 
+Crm__V1__Ref person_ref(const struct person *p)
+{
+	Crm__V1__Ref ref = CRM__V1__REF__INIT;
+
+	ref.id = (char *)p->id;
+	ref.has_seq = 1;
+	ref.seq = p->seq;
+	ref.name = p->user->display ? p->user->display : (char *)p->email;
+	ref.email = (char *)p->email;
+	return ref;
+}
+
 bool caller_covers(const struct rpc_call *call, const struct perms *p)
 {
 	return !(p->bits[0] & ~call->who.permissions[0]) && !(p->bits[1] & ~call->who.permissions[1]);

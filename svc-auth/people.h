@@ -30,6 +30,9 @@ enum status person_take(struct rpc_call *call, struct db_conn *db, const Crm__V1
 /* The same without lock and without asking who the caller is. */
 enum status person_see(struct rpc_call *call, struct db_conn *db, const Crm__V1__Key *key, struct person *out) MUST_CHECK;
 
+/* The member as a reference. Borrows from p. */
+Crm__V1__Ref person_ref(const struct person *p);
+
 /* Every permission in p is the caller's as well. */
 bool caller_covers(const struct rpc_call *call, const struct perms *p);
 

@@ -163,7 +163,7 @@ static ProtobufCBinaryData bytes_of(const char *text)
 static void tell(struct rpc_call *call, struct db_conn *db, enum status s, const struct person *p, const struct access *a)
 {
 	Crm__V1__RowAccess out = CRM__V1__ROW_ACCESS__INIT;
-	Crm__V1__Ref ref = CRM__V1__REF__INIT;
+	Crm__V1__Ref ref;
 
 	if (s == STATUS_OK)
 		s = resource_commit(db, call);
@@ -171,11 +171,7 @@ static void tell(struct rpc_call *call, struct db_conn *db, enum status s, const
 		handler_fail(call, db, s);
 		return;
 	}
-	ref.id = (char *)p->id;
-	ref.has_seq = 1;
-	ref.seq = p->seq;
-	ref.name = p->user->display ? p->user->display : (char *)p->email;
-	ref.email = (char *)p->email;
+	ref = person_ref(p);
 	out.user = &ref;
 	out.team = (char *)a->team;
 	out.has_row_scopes = out.has_effective = 1;
