@@ -5,7 +5,8 @@ import re
 import pytest
 import requests
 
-from conftest import AT_5000, AT_8000, Face, Tenant
+from conftest import AT_5000, AT_8000, Tenant
+from faults import psql
 
 AT = {"backend": AT_5000, "saas": AT_5000, "system": AT_5000, "mvp": AT_8000, "elevate": AT_8000, "native": AT_5000}
 
@@ -69,3 +70,16 @@ def test_references_into_another_tenant_do_not_exist(victim, other):
     r = other.backend.post("/customers", json={"companyName": "x", "assignedTo": victim.ids["user"]})
     assert r.status_code == 422 and r.json()["errors"][0]["field"] == "assignedTo", r.text
     assert their_account > 0
+
+
+def test_every_tenant_table_is_behind_its_wall(stack):
+    """All schemas: row-level security, forced, with a policy; no role of a service may step around it or owns what it reads (S1)."""
+    before_a_tenant_is_known = {("auth", "session")}  # docs/auth.md, Data
+    bare = psql("SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid"
+                " WHERE n.nspname IN ('auth', 'customers', 'audit') AND c.relkind IN ('r', 'p') AND a.attname = 'tenant_id' AND NOT a.attisdropped"
+                " AND NOT (c.relrowsecurity AND c.relforcerowsecurity AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive))")
+    assert {tuple(row) for row in bare} <= before_a_tenant_is_known, bare
+    assert not psql("SELECT rolname FROM pg_roles WHERE rolname ~ '_(app|relay|owner)$' AND (rolsuper OR rolbypassrls OR rolcreaterole)")
+    assert not psql("SELECT c.relname FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolname ~ '_(app|relay)$'")
+    limited = psql("SELECT relname FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid WHERE p.polname = 'scope' AND NOT p.polpermissive ORDER BY 1")
+    assert {("account",), ("contact",), ("lead",)} <= {tuple(r) for r in limited}, limited
