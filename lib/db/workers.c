@@ -24,6 +24,8 @@ struct db_conn {
 	struct str scope;   /* of the job */
 	enum status failed; /* STATUS_OK: nothing has failed since begin */
 	char sqlstate[6], constraint[64];
+	bool has_said;
+	struct db_said said;
 };
 
 struct worker_job {
@@ -95,6 +97,7 @@ static enum status fail_result(struct db_conn *c, const PGresult *r, const char 
 	char sqlstate[6];
 
 	db_outcome_read(r, sqlstate, c->constraint);
+	c->has_said = db_outcome_said(r, &c->said);
 	if (c->scope.n && db_outcome_is_scope(sqlstate))
 		return fail(c, STATUS_PERMISSION_DENIED, sqlstate);
 	db_outcome_log(sqlstate, str_of(sql));
@@ -145,6 +148,7 @@ enum status db_begin(struct db_conn *c, struct str tenant)
 		db_rollback(c);
 	c->failed = STATUS_OK;
 	c->sqlstate[0] = c->constraint[0] = 0;
+	c->has_said = false;
 	if (tenant.n && !uuid_parse(tenant, id))
 		return fail(c, STATUS_INTERNAL, "");
 	if (!connect_again(c))
@@ -223,6 +227,11 @@ const char *db_constraint(const struct db_conn *c)
 const char *db_sqlstate(const struct db_conn *c)
 {
 	return c->sqlstate;
+}
+
+const struct db_said *db_said(const struct db_conn *c)
+{
+	return c->has_said ? &c->said : NULL;
 }
 
 static bool take(struct workers *w, struct worker_job *j)

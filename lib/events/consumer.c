@@ -38,6 +38,7 @@ struct consumer {
 	char **topics;
 	size_t n_topics;
 	enum status (*handle)(void *arg, PGconn *conn, const struct event *const *events, size_t n);
+	void (*committed)(void *arg, const struct event *const *events, size_t n);
 	void *arg;
 
 	pthread_t thread, watchdog;
@@ -184,6 +185,10 @@ static enum status apply(struct consumer *c, size_t from, size_t to)
 		pgconn_rollback(c->conn);
 		return PQstatus(c->conn) == CONNECTION_OK ? s : STATUS_UNAVAILABLE;
 	}
+	for (size_t i = from; c->committed && i < to; i++)
+		c->run[i - from] = &c->items[i].event;
+	if (c->committed && to > from)
+		c->committed(c->arg, c->run, to - from);
 	count(c, &c->stats.events, fresh);
 	count(c, &c->stats.duplicates, to - from - fresh);
 	return STATUS_OK;
@@ -441,6 +446,7 @@ static struct consumer *consumer_new(const struct consumer_config *cfg)
 	for (size_t i = 0; i < cfg->n_topics; i++)
 		c->topics[i] = xstrdup(cfg->topics[i]);
 	c->handle = cfg->handle;
+	c->committed = cfg->committed;
 	c->arg = cfg->arg;
 	c->items = xcalloc(BATCH, sizeof *c->items);
 	c->run = xcalloc(BATCH, sizeof *c->run);

@@ -65,6 +65,7 @@ def cases(document, route, operation, theirs, email):
     b = Bodies(document, {**operation, "path": route.path}, email)
     if not b.json or b.items:
         return
+    refs = routes.references(route.face).get(route.body, {})
     for n in b.required:
         yield "missing", n, b.text(**{n: None}), True
         yield "null", n, b.text(**{n: "null"}), True
@@ -74,12 +75,14 @@ def cases(document, route, operation, theirs, email):
         if n not in b.required:
             yield "null", n, b.text(**{n: "null"}), False
         for value in WRONG.get(kind_of(schema), []):
+            if value == "7" and n in refs:
+                continue  # an id may be a number in every dialect
             yield "wrong type", n, b.text(**{n: value}), True
         if longest(schema):
             yield "too long", n, b.text(**{n: json.dumps("x" * (longest(schema) + 1))}), True
         if kind_of(schema) == "string":
             yield "not UTF-8", n, b.text(**{n: '"a?b"'}).encode().replace(b"a?b", b"a\xffb"), True
-    for n, kind in routes.references(route.face).get(route.body, {}).items():
+    for n, kind in refs.items():
         if kind in theirs and n in b.fields:
             many = kind_of(b.fields[n]) == "array"
             yield "another tenant's id", n, b.text(**{n: json.dumps([theirs[kind]] if many else theirs[kind])}), True

@@ -9,7 +9,7 @@ import requests
 from conftest import AT_5000, BASE, PASSWORD, Face, Tenant, wait_until
 
 SALES = ["customers.read", "customers.write", "customers.delete", "customers.export", "contacts.read", "contacts.write", "contacts.delete", "leads.read",
-         "leads.write", "leads.delete", "tags.read", "tags.write", "territories.read", "territories.write", "users.read"]
+         "leads.write", "leads.delete", "tags.read", "tags.write", "territories.read", "territories.write", "users.read", "deals.read", "deals.write"]
 KINDS = {"leads": "lead", "contacts": "contact", "customers": "account"}
 
 
