@@ -51,6 +51,8 @@ static bool parse_change(struct str wire, struct change *c, struct str *word)
 			c->role = f.bytes;
 		else if (f.number == 7 && f.type == WIRE_VARINT)
 			c->revoked = f.value != 0;
+		else if (f.number == 8 && f.type == WIRE_VARINT)
+			c->limited = f.value != 0;
 	}
 	return !in.bad;
 }

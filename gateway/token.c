@@ -184,6 +184,7 @@ static bool permissions_of(struct str perm, uint64_t out[2])
 static const char *who_problem(const struct json *claims, struct principal *out)
 {
 	struct str role = text_of(claims, "role");
+	int64_t limited = 0;
 
 	if (!uuid_parse(text_of(claims, "sub"), out->user_id))
 		return "sub";
@@ -200,6 +201,9 @@ static const char *who_problem(const struct json *claims, struct principal *out)
 	if (!role.n || role.n > ROLE_MAX || memchr(role.p, 0, role.n))
 		return "role";
 	memcpy(out->role, role.p, role.n);
+	if (json_get(claims, STR("lim"), false) && !int_of(claims, "lim", &limited))
+		return "lim";
+	out->limited = limited != 0;
 	return NULL;
 }
 

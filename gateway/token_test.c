@@ -339,6 +339,7 @@ static void test_ids_and_permissions_must_be_whole(void **state)
 	refused(with("00000007ffffff00.0000000000000000", "-1.0"), "perm");
 	refused(with("00000007ffffff00.0000000000000000", "00000000000000000.0"), "perm");
 	refused(with("\"role\":\"admin\"", "\"role\":\"\""), "role");
+	refused(with("\"tsq\":7", "\"lim\":true,\"tsq\":7"), "lim");
 }
 
 static void test_no_keys_means_unknown_key(void **state)

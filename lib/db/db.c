@@ -348,9 +348,9 @@ static void job_tenant(struct job *j, struct str tenant)
 }
 
 /* One block of memory: job, statements, parameters. */
-static struct job *job_new(struct str tenant, const struct db_stmt *stmts, int n)
+static struct job *job_new(struct str tenant, struct str scope, const struct db_stmt *stmts, int n)
 {
-	size_t size = sizeof(struct job) + (size_t)n * sizeof(struct job_stmt);
+	size_t size = sizeof(struct job) + (size_t)n * sizeof(struct job_stmt) + (scope.n ? scope.n + 1 : 0);
 	struct job *j;
 	char *at;
 
@@ -362,6 +362,10 @@ static struct job *job_new(struct str tenant, const struct db_stmt *stmts, int n
 	at = (char *)&j->stmts[n];
 	for (int i = 0; i < n; i++)
 		at = copy_stmt(&j->stmts[i], &stmts[i], at);
+	if (scope.n) {
+		j->scope = at;
+		put_text(at, scope.p, scope.n);
+	}
 	job_tenant(j, tenant);
 	return j;
 }
@@ -397,8 +401,14 @@ static void job_put(struct db *d, struct job *j)
 
 void db_submit(struct db *d, enum db_kind kind, struct str tenant, const struct db_stmt *stmts, int n, int64_t deadline_us, db_done done, void *arg)
 {
+	db_submit_as(d, kind, tenant, (struct str){ 0 }, stmts, n, deadline_us, done, arg);
+}
+
+void db_submit_as(struct db *d, enum db_kind kind, struct str tenant, struct str scope, const struct db_stmt *stmts, int n, int64_t deadline_us,
+    db_done done, void *arg)
+{
 	bool acceptable = is_acceptable(stmts, n);
-	struct job *j = job_new(tenant, stmts, acceptable ? n : 0);
+	struct job *j = job_new(tenant, scope, stmts, acceptable ? n : 0);
 
 	j->kind = kind;
 	j->deadline_us = deadline_us;
@@ -412,9 +422,9 @@ void db_submit(struct db *d, enum db_kind kind, struct str tenant, const struct 
 	job_late(d, j, STATUS_INTERNAL);
 }
 
-void db_lookup(struct db *d, struct str tenant, const struct db_lookup *l, const char *key, int64_t deadline_us, db_done done, void *arg)
+void db_lookup(struct db *d, struct str tenant, struct str scope, const struct db_lookup *l, const char *key, int64_t deadline_us, db_done done, void *arg)
 {
-	struct job *j = lookup_new(l, key);
+	struct job *j = lookup_new(l, key, scope);
 
 	job_tenant(j, tenant);
 	j->deadline_us = deadline_us;

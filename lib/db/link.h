@@ -30,6 +30,7 @@ struct job {
 	void *arg;
 	int64_t deadline_us;
 	char tenant[37];
+	const char *scope; /* NULL: all rows */
 	bool alone;     /* gets a Sync of its own: it was in a group that failed */
 	bool retried;   /* the one retry after an error has been used */
 	int breaks;     /* connections that broke under it */
@@ -77,6 +78,7 @@ struct link {
 	int in_flight;      /* jobs, mates included */
 	int open;           /* jobs sent since the last Sync, mates included */
 	char tenant[37];    /* that the open segment has set, "" when none */
+	bool scoped;        /* the open segment has set a scope of rows */
 	int64_t progress_us; /* last time something arrived or an idle link was given work, monotonic */
 	unsigned failures;  /* connects in a row */
 };
@@ -113,7 +115,7 @@ void pipe_abandon(struct link *l);
 
 /* lookup.c: reads by key that share a statement */
 /* Its statement has no parameter when the key is no key. */
-struct job *lookup_new(const struct db_lookup *l, const char *key);
+struct job *lookup_new(const struct db_lookup *l, const char *key, struct str scope);
 /* Takes others of j's tenant and kind out of q, at most `most`, and makes them its mates. */
 void lookup_gather(struct job_queue *q, struct job *j, int most);
 /* The statement for j and its mates. */

@@ -54,18 +54,25 @@ static bool key_bytes(enum db_key kind, struct str text, uint8_t out[16])
 	return true;
 }
 
-/* One block of memory: job, statement, room for the keys of all mates, its own key. */
-struct job *lookup_new(const struct db_lookup *l, const char *key)
+/* One block of memory: job, statement, room for the keys of all mates, its own key, scope. Who has a scope of rows reads alone. */
+struct job *lookup_new(const struct db_lookup *l, const char *key, struct str scope)
 {
 	size_t fixed = sizeof(struct job) + sizeof(struct job_stmt), params = DB_LOOKUP_MOST * sizeof(char *);
 	struct str text = str_of(key);
-	struct job *j = xmalloc(fixed + params + KEY_TEXT);
+	struct job *j = xmalloc(fixed + params + KEY_TEXT + (scope.n ? scope.n + 1 : 0));
 	char *own = (char *)j + fixed + params;
 
 	memset(j, 0, fixed);
 	j->kind = DB_READ;
 	j->lookup = l;
 	j->n = 1;
+	if (scope.n) {
+		char *at = own + KEY_TEXT;
+
+		memcpy(at, scope.p, scope.n);
+		at[scope.n] = 0;
+		j->scope = at;
+	}
 	j->stmts[0].params = (const char **)(void *)((char *)j + fixed);
 	j->stmts[0].params[0] = NULL;
 	if (text.n < KEY_TEXT && key_bytes(l->key, text, j->key)) {
@@ -77,7 +84,7 @@ struct job *lookup_new(const struct db_lookup *l, const char *key)
 
 static bool may_share(const struct job *j, const struct job *other, int64_t now)
 {
-	return other->lookup == j->lookup && !other->alone && memcmp(other->tenant, j->tenant, sizeof(j->tenant)) == 0 &&
+	return other->lookup == j->lookup && !other->alone && !j->scope && !other->scope && memcmp(other->tenant, j->tenant, sizeof(j->tenant)) == 0 &&
 	    (!other->deadline_us || now <= other->deadline_us);
 }
 

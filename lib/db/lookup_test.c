@@ -64,7 +64,7 @@ static void look(const struct db_lookup *l, const char *tenant, const char *key,
 {
 	*a = (struct answer){ 0 };
 	left++;
-	db_lookup(d, str_of(tenant), l, key, clock_us() + ms * 1000, on_done, a);
+	db_lookup(d, str_of(tenant), (struct str){ 0 }, l, key, clock_us() + ms * 1000, on_done, a);
 	assert_int_equal(a->calls, 0);
 }
 

@@ -7,6 +7,7 @@
 #include "db/outcome.h"
 
 #define SET_TENANT STR("SELECT set_config('app.tenant_id', $1, true)")
+#define SET_SCOPE STR("SELECT set_config('app.tenant_id', $1, true), set_config('app.scope', $2, true)")
 #define MAX_BREAKS 4 /* a restart takes all connections, one after the other: a read may meet several of them */
 #define MAX_EMPTY 4  /* NULLs in a row from PQgetResult; one separates two results */
 
@@ -75,15 +76,20 @@ static bool send_statement(struct link *l, struct job *j, const struct job_stmt 
 static bool send_tenant(struct link *l, struct job *j)
 {
 	static uint64_t hash;
-	const char *params[] = { j->tenant };
+	const char *params[] = { j->tenant, j->scope ? j->scope : "" };
 	struct job_stmt s = { .sql = SET_TENANT, .params = params, .n_params = 1 };
 
-	if (strcmp(l->tenant, j->tenant) == 0)
+	if (strcmp(l->tenant, j->tenant) == 0 && !j->scope && !l->scoped)
 		return true;
 	memcpy(l->tenant, j->tenant, sizeof(l->tenant));
 	if (!hash)
 		hash = statements_hash(s.sql);
 	s.hash = hash;
+	if (j->scope || l->scoped) { /* a neighbour's scope must not stay */
+		s = (struct job_stmt){ .sql = SET_SCOPE, .params = params, .n_params = 2 };
+		s.hash = statements_hash(s.sql);
+	}
+	l->scoped = j->scope != NULL;
 	return send_statement(l, j, &s, SLOT_TENANT, false);
 }
 
@@ -92,6 +98,7 @@ static bool send_sync(struct link *l, struct job *j)
 	slot_push(l, SLOT_SYNC, j, NULL)->last = j != NULL;
 	l->open = 0;
 	l->tenant[0] = 0;
+	l->scoped = false;
 	l->db->stats.syncs++;
 	return PQpipelineSync(l->c) == 1;
 }
@@ -143,7 +150,7 @@ static void job_failed(struct link *l, struct job *j, struct statement *st, cons
 			*j->said = said;
 		}
 	}
-	if (j->retried || !db_outcome_may_retry(j->sqlstate))
+	if (!(j->scope && db_outcome_is_scope(j->sqlstate)) && (j->retried || !db_outcome_may_retry(j->sqlstate)))
 		db_outcome_log(j->sqlstate, st ? st->sql : STR("commit"));
 	if (st && db_outcome_is_stale(j->sqlstate))
 		statements_drop(&l->statements, st);
@@ -191,7 +198,7 @@ static void job_end(struct link *l, struct job *j)
 		return;
 	}
 	l->db->stats.errors++;
-	j->status = db_outcome(j->sqlstate);
+	j->status = j->scope && db_outcome_is_scope(j->sqlstate) ? STATUS_PERMISSION_DENIED : db_outcome(j->sqlstate);
 	db_job_finish(l->db, j);
 }
 
@@ -284,4 +291,5 @@ void pipe_abandon(struct link *l)
 	}
 	l->in_flight = l->open = 0;
 	l->tenant[0] = 0;
+	l->scoped = false;
 }

@@ -321,6 +321,50 @@ static void default_sort_fill(struct plan *p)
 	p->sort.col = col_or_die(p, str_of(s + p->sort.desc), "default_sort");
 }
 
+static void owner_fill(struct plan *p)
+{
+	struct buf b = { 0 };
+
+	if (!p->m->rows)
+		return;
+	if (p->m->owner)
+		p->owner_col = col_or_die(p, str_of(p->m->owner->name), "owner");
+	if (p->owner_col)
+		buf_printf(&b, "CASE WHEN t.%s IS NULL THEN t.created_by ELSE t.%s END", p->owner_col->column, p->owner_col->column);
+	else
+		buf_z(&b, "t.created_by");
+	p->owner = buf_cstr(&b);
+}
+
+const char *plan_rows(const struct plan *p, struct str scope)
+{
+	size_t n = p->m->rows ? strlen(p->m->rows) : 0;
+
+	for (size_t i = 0; n && i + n + 2 < scope.n && scope.p[i] != ';'; i++) {
+		const char *word = scope.p + i;
+
+		if (word[0] == ' ' && memcmp(word + 1, p->m->rows, n) == 0 && word[n + 1] == '=')
+			return word[n + 2] == 'o' ? "own" : "team";
+	}
+	return NULL;
+}
+
+bool plan_owner_in_scope(const struct plan *p, struct str scope, const char *id)
+{
+	const char *rows = plan_rows(p, scope), *ids = rows ? memchr(scope.p, ';', scope.n) : NULL;
+	size_t n = ids ? scope.n - (size_t)(ids + 1 - scope.p) : 0, len = strlen(id);
+
+	if (!rows)
+		return true;
+	for (size_t at = 0; at + len <= n; at += len + 1) {
+		if (memcmp(ids + 1 + at, id, len) == 0)
+			return true;
+		if (strcmp(rows, "own") == 0)
+			break; /* the caller is the first */
+	}
+	return false;
+}
+
 static const struct plan *plan_of_entity(const struct plan *plans, size_t n, const char *entity)
 {
 	for (size_t i = 0; i < n; i++)
@@ -371,6 +415,7 @@ static void plan_finish(struct plan *p)
 		if (p->cols[i].kind == COL_TAGS)
 			p->tags = &p->cols[i];
 	person_fill(p);
+	owner_fill(p);
 	words(r->filter, mark_filter, p);
 	words(r->sort, mark_sort, p);
 	words(r->lower, mark_lower, p);
@@ -419,6 +464,7 @@ void plan_free(struct plan *plans, size_t n)
 		free((char *)p->select_made);
 		free((char *)p->row_columns);
 		free((char *)p->row_columns_t);
+		free((char *)p->owner);
 	}
 	free(plans);
 }

@@ -65,7 +65,7 @@ void get_run(const struct bound *b, struct rpc_call *call)
 	if (!key_or_reply(call, wire, &key))
 		return;
 	*g = (struct get){ b, call };
-	db_lookup(engine.db, call->who.tenant_id, key.id ? &b->plan->by_id : &b->plan->by_seq, key.id ? key.id : key.seq, call->deadline_us, get_done, g);
+	db_lookup(engine.db, call->who.tenant_id, call->who.scope, key.id ? &b->plan->by_id : &b->plan->by_seq, key.id ? key.id : key.seq, call->deadline_us, get_done, g);
 }
 
 void write_fini(struct write *w)
@@ -140,7 +140,7 @@ static void write_submit(struct write *w)
 	struct db_stmt stmt = sql_stmt(&w->sql);
 
 	counts_begin(w->call->who.tenant_id, w->b->plan->entity);
-	db_submit(engine.db, DB_WRITE, w->call->who.tenant_id, &stmt, 1, w->call->deadline_us, write_done, w);
+	db_submit_as(engine.db, DB_WRITE, w->call->who.tenant_id, w->call->who.scope, &stmt, 1, w->call->deadline_us, write_done, w);
 	write_fini(w);
 }
 
