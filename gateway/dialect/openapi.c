@@ -144,6 +144,14 @@ static void body_schema(struct oa *o, const struct route_impl *r)
 
 static void body_print(struct oa *o, const struct route_impl *r)
 {
+	if (r->pub.upload_part) {
+		oa_key(o->b, "requestBody");
+		buf_z(o->b, "{\"required\":true,\"content\":{\"multipart/form-data\":{\"schema\":{\"type\":\"object\",\"properties\":{");
+		oa_key_str(o->b, str_of(r->pub.upload_part));
+		buf_z(o->b, "{\"type\":\"string\",\"format\":\"binary\"}},\"required\":[");
+		buf_json_str(o->b, str_of(r->pub.upload_part));
+		buf_z(o->b, "]}}}}");
+	}
 	if (!r->body)
 		return;
 	oa_key(o->b, "requestBody");
@@ -179,7 +187,9 @@ static void success_print(struct oa *o, const struct route_impl *r)
 	buf_z(o->b, ",\"headers\":{\"X-RateLimit-Limit\":{\"$ref\":\"#/components/headers/RateLimit\"},"
 		    "\"X-RateLimit-Remaining\":{\"$ref\":\"#/components/headers/RateLimitRemaining\"},"
 		    "\"X-RateLimit-Reset\":{\"$ref\":\"#/components/headers/RateLimitReset\"}}");
-	if (!r->no_body) {
+	if (r->pub.download) {
+		buf_z(o->b, ",\"content\":{\"application/octet-stream\":{\"schema\":{\"type\":\"string\",\"format\":\"binary\"}}}");
+	} else if (!r->no_body) {
 		buf_z(o->b, r->pub.export_name ? ",\"content\":{\"text/csv\":{\"schema\":{\"type\":\"string\"}},\"application/json\":{\"schema\":" : ",\"content\":{\"application/json\":{\"schema\":");
 		if (r->pub.export_name) {
 			buf_z(o->b, "{\"type\":\"array\",\"items\":{");

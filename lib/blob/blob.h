@@ -14,6 +14,7 @@
 #define CRM_BLOB_BLOB_H
 
 #include "base/buf.h"
+#include "base/settings.h"
 #include "base/str.h"
 
 #define BLOB_WHY 200
@@ -33,6 +34,14 @@ struct blob_options {
 	const char *access_key;      /* S3; NULL or empty: requests are not signed */
 	const char *secret_key_file; /* S3: its first line is the secret key */
 };
+
+/* Rows for the settings table of a program; into has a struct blob_options called member. Without BLOB_URL there is no store. */
+#define BLOB_SETTINGS(into, member) \
+	{ .name = "BLOB_URL", .type = SETTING_TEXT, .offset = offsetof(into, member.url), .fallback = "", \
+	    .doc = "where files are kept: file:/path or s3://bucket?endpoint=https://host&region=name; the same for all programs; empty: nowhere" }, \
+	{ .name = "BLOB_ACCESS_KEY", .type = SETTING_TEXT, .offset = offsetof(into, member.access_key), .fallback = "", .doc = "S3: id of the access key" }, \
+	{ .name = "BLOB_SECRET_KEY_FILE", .type = SETTING_TEXT, .offset = offsetof(into, member.secret_key_file), .fallback = "", \
+	    .doc = "S3: file with the secret key" }
 
 /* NULL: *why says what is wrong with the options. */
 struct blob_store *blob_open(const struct blob_options *o, const char **why);
