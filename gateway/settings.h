@@ -12,7 +12,7 @@ struct gateway_settings {
 	const char *descriptor_dir, *dialect_dir, *docs_dir;
 	const char *tls_cert_file, *tls_key_file, *trusted_proxies;
 	const char *issuer, *audience;
-	const char *log_format, *log_level;
+	const char *log_format, *log_level, *export_dir;
 	long threads, rate_limit_scale, max_connections, body_limit, upload_limit, job_threads;
 	struct blob_options blob;
 };

@@ -21,6 +21,7 @@ void auth_profile_update(struct rpc_call *call, struct db_conn *db);
 void auth_permissions(struct rpc_call *call, struct db_conn *db);
 void auth_principal_resolve(struct rpc_call *call, struct db_conn *db);
 void users_list(struct rpc_call *call, struct db_conn *db);
+void users_export(struct rpc_call *call, struct db_conn *db);
 void users_get(struct rpc_call *call, struct db_conn *db);
 void users_refs(struct rpc_call *call, struct db_conn *db);
 void auth_reset_password(struct rpc_call *call, struct db_conn *db);

@@ -14,6 +14,7 @@ const struct op auth_ops[] = {
 	{ .rpc = "Auth.Changes", .kind = OP_LOOP, .on_loop = auth_changes },
 	{ .rpc = "Auth.ResolvePrincipal", .kind = OP_HANDLER, .handler = auth_principal_resolve },
 	{ .rpc = "Users.List", .kind = OP_HANDLER, .handler = users_list },
+	{ .rpc = "Users.Export", .kind = OP_HANDLER, .handler = users_export },
 	{ .rpc = "Users.Get", .kind = OP_HANDLER, .handler = users_get },
 	{ .rpc = "Users.Refs", .kind = OP_HANDLER, .handler = users_refs },
 	{ .rpc = "Auth.ForgotPassword", .kind = OP_LOOP, .on_loop = auth_forgot_password },

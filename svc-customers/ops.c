@@ -37,9 +37,12 @@ const struct resource lead_resource = {
 
 const struct op customers_ops[] = {
 	OPS_RESOURCE("Accounts", &account_resource),
+	{ .rpc = "Accounts.Export", .kind = OP_EXPORT, .resource = &account_resource },
 	{ .rpc = "Accounts.Stats", .kind = OP_HANDLER, .handler = account_stats },
 	OPS_RESOURCE("Contacts", &contact_resource),
+	{ .rpc = "Contacts.Export", .kind = OP_EXPORT, .resource = &contact_resource },
 	OPS_RESOURCE("Leads", &lead_resource),
+	{ .rpc = "Leads.Export", .kind = OP_EXPORT, .resource = &lead_resource },
 	{ .rpc = "Leads.BulkCreate", .kind = OP_BULK_CREATE, .resource = &lead_resource },
 	{ .rpc = "Leads.Convert", .kind = OP_HANDLER, .handler = lead_convert },
 	{ .rpc = "Tags.List", .kind = OP_LIST, .resource = &tag_resource },

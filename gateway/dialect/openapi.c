@@ -42,7 +42,7 @@ static void special_schema(struct oa *o, const struct param_plan *p)
 		buf_printf(o->b, "\"type\":\"integer\",\"minimum\":1,\"maximum\":%u,\"default\":%u", o->d->max_limit, o->d->limit);
 		break;
 	case CRM__DIALECT__PARAM__SPECIAL__OFFSET: buf_printf(o->b, "\"type\":\"integer\",\"minimum\":0,\"maximum\":%d,\"default\":0", OFFSET_MAX); break;
-	case CRM__DIALECT__PARAM__SPECIAL__FORMAT: buf_z(o->b, "\"type\":\"string\",\"enum\":[\"csv\",\"json\"],\"default\":\"csv\""); break;
+	case CRM__DIALECT__PARAM__SPECIAL__FORMAT: buf_z(o->b, "\"type\":\"string\",\"enum\":[\"csv\",\"json\",\"xlsx\"],\"default\":\"csv\""); break;
 	case CRM__DIALECT__PARAM__SPECIAL__ORDER: buf_z(o->b, "\"type\":\"string\",\"enum\":[\"asc\",\"desc\"]"); break;
 	case CRM__DIALECT__PARAM__SPECIAL__SORT:
 		buf_z(o->b, "\"type\":\"string\"");
@@ -190,7 +190,8 @@ static void success_print(struct oa *o, const struct route_impl *r)
 	if (r->pub.download) {
 		buf_z(o->b, ",\"content\":{\"application/octet-stream\":{\"schema\":{\"type\":\"string\",\"format\":\"binary\"}}}");
 	} else if (!r->no_body) {
-		buf_z(o->b, r->pub.export_name ? ",\"content\":{\"text/csv\":{\"schema\":{\"type\":\"string\"}},\"application/json\":{\"schema\":" : ",\"content\":{\"application/json\":{\"schema\":");
+		buf_z(o->b, r->pub.export_name ? ",\"content\":{\"text/csv\":{\"schema\":{\"type\":\"string\"}},"
+		    "\"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet\":{\"schema\":{\"type\":\"string\",\"format\":\"binary\"}},\"application/json\":{\"schema\":" : ",\"content\":{\"application/json\":{\"schema\":");
 		if (r->pub.export_name) {
 			buf_z(o->b, "{\"type\":\"array\",\"items\":{");
 			oa_resource_ref(o, r->out, OA_OUT);

@@ -41,7 +41,7 @@ static struct page_text rows(struct buf *list, enum export_format format, bool f
 	struct encode_input in = { .match = &m, .arena = &arena, .who = { .tenant_id = STR("01920000-0000-7000-8000-0000000000bb") } };
 
 	assert_int_equal(dialect_match(dialects_find(ds, STR("backend")), STR("GET"), STR("/api/v1/audit/export"), &arena, &m, &allow), STATUS_OK);
-	p.good = export_rows(&in, buf_view(list), format, first, &p.out, &p.info);
+	p.good = export_rows(&in, buf_view(list), format, first, &p.out, NULL, &p.info);
 	buf_c(&p.out, 0);
 	buf_fini(list);
 	*list = (struct buf){ 0 };
@@ -91,7 +91,7 @@ static void cells_are_quoted_and_never_formulas(void **state)
 	one_agent("+49 30", "'+49 30");
 	one_agent("-x", "'-x");
 	one_agent("@SUM(A1)", "'@SUM(A1)");
-	one_agent("\t=1", "'\t=1");
+	one_agent("\t=1", "\"'\t'=1\"");
 	one_agent("=\"a\",b", "\"'=\"\"a\"\",b\"");
 	one_agent("back\\slash \x01 end", "back\\slash \x01 end");
 	one_agent("gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f");

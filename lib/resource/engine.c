@@ -107,6 +107,7 @@ void resource_dispatch(const struct op *op, struct rpc_call *call)
 	}
 	switch (op->kind) {
 	case OP_LIST:
+	case OP_EXPORT:
 		list_run(b, call);
 		break;
 	case OP_GET:

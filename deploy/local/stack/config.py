@@ -155,6 +155,7 @@ class Config:
             "SERVICES": " ".join(f"{s}=tcp://127.0.0.1:{p[s.upper()]}" for s in SERVICES),
             "ADMIN_LISTEN": f"127.0.0.1:{p['ADMIN']}",
             "BLOB_URL": os.environ.get("BLOB_URL") or f"file:{self.run / 'blobs'}",
+            "EXPORT_DIR": str(self.run),
             "DIALECT_DIR": str(ROOT / "build/gen/dialects"),
             "DOCS_DIR": str(ROOT / "build/vendor/swagger-ui-dist"),
         }
