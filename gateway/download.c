@@ -190,10 +190,12 @@ void download_start(struct request *r, struct str payload)
 	describe(d);
 	/* a blob never changes, so its name is its version */
 	r->etag = str_of(arena_printf(&r->x->arena, "\"%s\"", strrchr(d->key, '/') ? strrchr(d->key, '/') + 1 : d->key));
-	if (is_unchanged(r))
+	if (is_unchanged(r)) {
 		reply_send(r, 304, NULL, (struct str){ 0 });
-	else if (str_eq(r->x->req.method, STR("HEAD")))
-		reply_send(r, 200, arena_strdup(&r->x->arena, d->type), (struct str){ 0 });
-	else
+	} else if (str_eq(r->x->req.method, STR("HEAD"))) {
+		reply_begin(r, 200, arena_strdup(&r->x->arena, d->type));
+		reply_end(r, 200, true);
+	} else {
 		range_ask(d);
+	}
 }
