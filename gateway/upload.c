@@ -1,6 +1,6 @@
 /*
  * An upload: one part of a multipart body goes to the blob store as it comes. The service says first where (and may refuse), and is told at
- * the end what is there; until then nothing refers to the blob, and it will be deleted if nothing ever does (docs/adr/0009-blobs.md).
+ * the end what is there; until then nothing refers to the blob, and it will be deleted if nothing ever does (docs/adr/0017-blobs.md).
  * In memory are two pieces of PIECE bytes, the store's part and the first HEAD_MAX bytes; while the store is slow the client waits.
  */
 #include "base/log.h"

@@ -1,6 +1,6 @@
 /*
  * Pictures of people: where an upload goes, what it must be, which blob it is, and the thread that deletes blobs that nobody needs.
- * The bytes pass through the gateway only (docs/adr/0009-blobs.md).
+ * The bytes pass through the gateway only (docs/adr/0017-blobs.md).
  */
 #ifndef CRM_AUTH_AVATARS_H
 #define CRM_AUTH_AVATARS_H
