@@ -105,6 +105,15 @@ struct rpc_request request_call(const struct request *r);
 /* call.c: answers with the service's refusal. */
 void request_refuse(struct request *r, const struct rpc_result *result);
 
+/* call.c: answers with the service's reply or refusal. */
+void request_reply(struct request *r, const struct rpc_result *result);
+
+/* upload.c: a body of this type is streamed, not read (worker.c). */
+bool is_form_with_files(struct str content_type);
+/* upload.c: streams a part of the body to the blob store; takes the payload from the worker's decoded. */
+enum step_result upload_start(struct request *r);
+/* download.c: answers with the blob that the service's reply names. */
+void download_start(struct request *r, struct str payload);
 /* export.c: streams the whole list; takes the payload from the worker's decoded. */
 enum step_result export_start(struct request *r);
 

@@ -47,6 +47,7 @@ const struct resource timeline_resource = {
 
 const struct op customers_ops[] = {
 	OPS_RESOURCE("Accounts", &account_resource),
+	{ .rpc = "Accounts.Export", .kind = OP_EXPORT, .resource = &account_resource },
 	{ .rpc = "Accounts.Refs", .kind = OP_REFS, .resource = &account_resource },
 	{ .rpc = "Accounts.Stats", .kind = OP_REPORT, .sql = account_stats_sql },
 	{ .rpc = "Notes.List", .kind = OP_LIST, .resource = &note_resource },
@@ -55,8 +56,10 @@ const struct op customers_ops[] = {
 	{ .rpc = "Notes.Delete", .kind = OP_DELETE, .resource = &note_resource },
 	{ .rpc = "Timeline.List", .kind = OP_LIST, .resource = &timeline_resource },
 	OPS_RESOURCE("Contacts", &contact_resource),
+	{ .rpc = "Contacts.Export", .kind = OP_EXPORT, .resource = &contact_resource },
 	{ .rpc = "Contacts.Refs", .kind = OP_REFS, .resource = &contact_resource },
 	OPS_RESOURCE("Leads", &lead_resource),
+	{ .rpc = "Leads.Export", .kind = OP_EXPORT, .resource = &lead_resource },
 	{ .rpc = "Leads.Refs", .kind = OP_REFS, .resource = &lead_resource },
 	{ .rpc = "Leads.BulkCreate", .kind = OP_BULK_CREATE, .resource = &lead_resource },
 	{ .rpc = "Leads.Convert", .kind = OP_HANDLER, .handler = lead_convert },

@@ -625,3 +625,15 @@ void query_count(struct sql *q, const struct plan *p, const struct query *l, str
 		buf_c(&q->b, ')');
 	}
 }
+
+void export_note(struct sql *q, const struct plan *p, const struct actor *a, const char *event, const struct query *l)
+{
+	buf_z(&q->b, "INSERT INTO outbox (event_id, tenant_id, type, entity, after, " SQL_OUTBOX_COLUMNS ") SELECT gen_random_uuid(), ");
+	sql_value(q, a->tenant, "uuid");
+	buf_printf(&q->b, ", '%s', '%s', jsonb_build_object('search', ", event, p->entity);
+	sql_value(q, l->search, "text");
+	buf_z(&q->b, ", 'filters', ");
+	sql_value(q, arena_printf(q->arena, "%zu", l->n_filters), "int");
+	buf_z(&q->b, "), ");
+	sql_actor(q, a);
+}

@@ -156,6 +156,7 @@ class Config:
         if service == "auth":
             table["KEY_ENCRYPTION_KEY_FILE"] = str(self.secrets / "key-encryption.key")
             table["MAIL_URL"] = os.environ.get("MAIL_URL") or f"folder:{self.run / 'outbox'}"
+            table["BLOB_URL"] = os.environ.get("BLOB_URL") or f"file:{self.run / 'blobs'}"
             table["MAIL_TEMPLATE_DIR"] = str(ROOT / "svc-auth/mail")
             table["COMMON_PASSWORDS_FILE"] = str(ROOT / "svc-auth/passwords/common.txt")
         if service == "audit":
@@ -171,6 +172,8 @@ class Config:
             "LISTEN": f"127.0.0.1:{p['API']}=backend,saas,system 127.0.0.1:{p['API2']}=elevate,mvp",
             "SERVICES": " ".join(f"{s}=tcp://127.0.0.1:{p[s.upper()]}" for s in SERVICES),
             "ADMIN_LISTEN": f"127.0.0.1:{p['ADMIN']}",
+            "BLOB_URL": os.environ.get("BLOB_URL") or f"file:{self.run / 'blobs'}",
+            "EXPORT_DIR": str(self.run),
             "DIALECT_DIR": str(ROOT / "build/gen/dialects"),
             "DOCS_DIR": str(ROOT / "build/vendor/swagger-ui-dist"),
         }
