@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/codec.h"
 #include "base/wire.h"
+#include "db/array.h"
 #include "events/pgconn.h"
 
 #define PART 100 /* entries per Sync: their replies fit the server's buffer, so neither side waits for the other */
@@ -164,22 +165,10 @@ static const char *number_or_null(struct appender *a, int64_t v)
 static const char *array_of(struct appender *a, const struct str *items, size_t n)
 {
 	struct buf b = { 0 };
-	char *out;
 
-	buf_c(&b, '{');
-	for (size_t i = 0; i < n; i++) {
-		buf_z(&b, i ? ",\"" : "\"");
-		for (size_t k = 0; k < items[i].n; k++) {
-			if (items[i].p[k] == '"' || items[i].p[k] == '\\')
-				buf_c(&b, '\\');
-			buf_c(&b, items[i].p[k]);
-		}
-		buf_c(&b, '"');
-	}
-	buf_c(&b, '}');
-	out = arena_strdup(&a->arena, buf_view(&b));
-	buf_fini(&b);
-	return out;
+	for (size_t i = 0; i < n; i++)
+		db_array_put(&b, items[i]);
+	return db_array_end(&b, &a->arena);
 }
 
 static const char *time_of(struct appender *a, int64_t us)
