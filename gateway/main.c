@@ -60,6 +60,7 @@ static void make_shared_state(struct gateway *g)
 	g->docs = docs_load(g->settings.docs_dir);
 	g->revocations = revocations_new();
 	g->keys = key_store_new();
+	g->watch = watch_new();
 	atomic_store(&g->keys_asked_us, -KEY_WAIT_US);
 	if (g->settings.rate_limit_scale > 0)
 		g->rates = rates_new((uint32_t)g->settings.rate_limit_scale);

@@ -38,7 +38,7 @@ struct request {
 	struct str cors_origin; /* Access-Control-Allow-Origin; empty: not allowed or not asked */
 	struct rate_verdict rate;
 	struct event timer;     /* rate delay, key wait */
-	bool timer_set, key_waited;
+	bool timer_set, key_waited, foreign_tenant;
 	struct request *next_waiter;
 	struct principal_entry *token, *who; /* held; who: what the call is made as. NULL on public routes */
 	struct resolving resolving;
@@ -94,6 +94,10 @@ void request_refuse(struct request *r, const struct rpc_result *result);
 
 /* export.c: streams the whole list; takes the payload from the worker's decoded. */
 enum step_result export_start(struct request *r);
+
+/* suspect.c: counts a refusal that somebody should know of; token: the claimed one of a forged token. */
+void suspect(struct request *r, enum status s);
+void suspect_token(struct request *r, const char *why, struct str token);
 
 /* reply.c: each answers the request and ends it. */
 enum step_result reply_error(struct request *r, enum status s, const char *text); /* text NULL: the status's own */

@@ -8,6 +8,7 @@
 #include "base/wire.h"
 #include "events/consumer.h"
 #include "events/pgconn.h"
+#include "svc-audit/alert.h"
 #include "svc-audit/audit.h"
 #include "svc-audit/chain.h"
 #include "svc-audit/checkpoint.h"
@@ -23,46 +24,25 @@ const struct signer *audit_signer;
 
 static struct consumer *consumer;
 static char *database_url;
-static uint64_t alerts_fired; /* atomic */
 static char public_key[SIGN_KEY_HEX + 1];
 /* One check at a time: each reads a whole chain */
 static pthread_mutex_t verifying = PTHREAD_MUTEX_INITIALIZER;
-
-static void log_fired(const PGresult *r, struct str tenant)
-{
-	for (int i = 0; i < PQntuples(r); i++) {
-		log_warn("AUDIT-ALERT", "rule %s of tenant %.*s fired", PQgetvalue(r, i, 0), STR_FMT(tenant));
-		__atomic_fetch_add(&alerts_fired, 1, __ATOMIC_RELAXED);
-	}
-}
-
-/* Security events and alerts of the n entries at the chain's end, in the transaction that wrote them. */
-static enum status observe(PGconn *conn, size_t n, struct str tenant)
-{
-	char count[24];
-	const char *params[] = { count };
-	PGresult *r = NULL;
-	enum status s;
-
-	snprintf(count, sizeof count, "%zu", n);
-	s = pgconn_exec(conn, &r, "SELECT o.fired_rule, o.fired_name FROM chain c, LATERAL observe(c.seq - $1::bigint + 1, c.seq) o"
-		" WHERE c.tenant_id = current_setting('app.tenant_id')::uuid", 1, params);
-	if (s != STATUS_OK)
-		return s;
-	log_fired(r, tenant);
-	PQclear(r);
-	return STATUS_OK;
-}
 
 static enum status handle(void *arg, PGconn *conn, const struct event *const *events, size_t n)
 {
 	enum status s = chain_append(conn, events, n);
 
 	if (s == STATUS_OK)
-		s = observe(conn, n, events[0]->tenant_id);
+		s = alert_observe(conn, n, events[0]->tenant_id);
 	if (s == STATUS_OK)
 		checkpoint_hint();
 	return s;
+}
+
+static void mail_start(const struct service_settings *s)
+{
+	mail_queue_start(&(struct mail_queue_config){ .database_url = s->database_url, .mail_url = audit_settings->mail_url, .from = audit_settings->mail_from,
+		.templates = audit_settings->mail_templates, .names = alert_templates, .n_names = alert_n_templates, .open = alert_open });
 }
 
 void audit_start(const struct service_settings *s, struct event_base *base, struct db *db)
@@ -73,6 +53,7 @@ void audit_start(const struct service_settings *s, struct event_base *base, stru
 	audit_signer = signer_load(audit_settings->signing_key_file);
 	signer_public(audit_signer, public_key);
 	checkpoint_start(s->database_url, audit_signer, audit_settings->checkpoint_file);
+	mail_start(s);
 	consumer = consumer_start(&(struct consumer_config){
 		.name = "audit",
 		.bus_url = s->bus_url,
@@ -89,6 +70,7 @@ void audit_stop(void)
 	consumer_stop(consumer);
 	consumer = NULL;
 	checkpoint_stop();
+	mail_queue_stop();
 }
 
 static void line(struct buf *out, const char *name, const char *type, const char *help, double value)
@@ -112,7 +94,7 @@ void audit_metrics(struct buf *out)
 	line(out, "crm_consumer_dead_letters_total", "counter", "Events that went to a dead-letter topic", (double)c.dead);
 	line(out, "crm_consumer_failures_total", "counter", "Rounds that did not get through", (double)c.failures);
 	line(out, "crm_consumer_lag_seconds", "gauge", "Age of the newest event when its effect was made", c.lag_seconds);
-	line(out, "crm_audit_alerts_fired_total", "counter", "Alert rules that fired", (double)__atomic_load_n(&alerts_fired, __ATOMIC_RELAXED));
+	line(out, "crm_audit_alerts_fired_total", "counter", "Alert rules that fired", (double)alerts_fired());
 	line(out, "crm_audit_checkpoints_total", "counter", "Ends of chains signed", (double)k.signed_ends);
 	line(out, "crm_audit_checkpoint_failures_total", "counter", "Rounds of signing that failed", (double)k.failures);
 }

@@ -2,30 +2,34 @@
 #include "resource/test_calls.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/wait.h>
 
 #include "events/pgconn.h"
+#include "proto/audit.pb-c.h"
+#include "svc-audit/alert.h"
 #include "svc-audit/audit.h"
 #include "svc-audit/chain.h"
 #include "svc-audit/checkpoint.h"
+#include "svc-audit/secret.h"
 #include "svc-audit/sign.h"
 
 #define DAY_US (24LL * 3600 * 1000000)
+#define MAIL_DIR "/tmp/crm-audit-mail-test"
 #define FILE_NAME "/tmp/crm-audit-checkpoints-test.jsonl"
 
 static PGconn *app;
 static struct signer *signer;
 static char public_key[SIGN_KEY_HEX + 1];
 
-/* Appends n events as the consumer does, the last one at `at`, a second apart; what observe() says fired is the result. */
-static int append(const char *tenant, const char *type, int n, int64_t at)
+/* Appends n events as the consumer does, the last one at `at`, a second apart; how many rules fired is the result. */
+static int append_on(PGconn *conn, const char *tenant, const char *type, int n, int64_t at)
 {
 	const char *params[] = { tenant };
-	PGresult *r = NULL;
-	int fired;
+	uint64_t fired = alerts_fired();
 
-	assert_int_equal(pgconn_begin(app), STATUS_OK);
-	assert_int_equal(pgconn_exec(app, NULL, "SELECT set_config('app.tenant_id', $1, true)", 1, params), STATUS_OK);
+	assert_int_equal(pgconn_begin(conn), STATUS_OK);
+	assert_int_equal(pgconn_exec(conn, NULL, "SELECT set_config('app.tenant_id', $1, true)", 1, params), STATUS_OK);
 	for (int i = 0; i < n; i++) {
 		char id[UUID_TEXT + 1];
 		struct event e = { .id = { id, UUID_TEXT }, .tenant_id = str_of(tenant), .type = str_of(type), .time_us = at - (n - 1 - i) * 1000000LL, .user_id = STR(USER_1),
@@ -33,15 +37,16 @@ static int append(const char *tenant, const char *type, int n, int64_t at)
 		const struct event *list[] = { &e };
 
 		uuid7(id);
-		assert_int_equal(chain_append(app, list, 1), STATUS_OK);
+		assert_int_equal(chain_append(conn, list, 1), STATUS_OK);
 	}
-	char sql[200];
-	snprintf(sql, sizeof sql, "SELECT * FROM chain c, LATERAL observe(c.seq - %d + 1, c.seq) WHERE c.tenant_id = '%s'", n, tenant);
-	assert_int_equal(pgconn_exec(app, &r, sql, 0, NULL), STATUS_OK);
-	fired = PQntuples(r);
-	PQclear(r);
-	assert_int_equal(pgconn_commit(app), STATUS_OK);
-	return fired;
+	assert_int_equal(alert_observe(conn, (size_t)n, str_of(tenant)), STATUS_OK);
+	assert_int_equal(pgconn_commit(conn), STATUS_OK);
+	return (int)(alerts_fired() - fired);
+}
+
+static int append(const char *tenant, const char *type, int n, int64_t at)
+{
+	return append_on(app, tenant, type, n, at);
 }
 
 static struct chain_report verify(void)
@@ -69,12 +74,12 @@ static int fresh(void **state)
 {
 	pg_fixture_sql(test_pg, "SET session_replication_role = replica; DELETE FROM audit.entry; DELETE FROM audit.chain; DELETE FROM audit.chain_cut;"
 				" DELETE FROM audit.checkpoint; DELETE FROM audit.security_event; DELETE FROM audit.alert_rule; DELETE FROM audit.alert_hit; DELETE FROM audit.alert_fired;"
-				" DELETE FROM audit.retention_policy; DELETE FROM audit.outbox; DELETE FROM audit.seq_block WHERE kind = 'security_event'; SET session_replication_role = origin");
+				" DELETE FROM audit.retention_policy; DELETE FROM audit.outbox; DELETE FROM audit.mail_queue; DELETE FROM audit.seq_block WHERE kind = 'security_event'; SET session_replication_role = origin");
 	unlink(FILE_NAME);
 	return 0;
 }
 
-static void rule_create(int64_t threshold, int64_t window_s)
+static void rule_create_for(int64_t threshold, int64_t window_s, const char *recipient)
 {
 	struct buf e = { 0 };
 	struct test_call *t;
@@ -83,9 +88,18 @@ static void rule_create(int64_t threshold, int64_t window_s)
 	put_text(&e, 17, "auth.user.login_failed");
 	wire_put_varint(&e, 22, (uint64_t)threshold);
 	wire_put_varint(&e, 23, (uint64_t)window_s);
+	if (recipient)
+		put_text(&e, 25, "mail");
+	if (recipient)
+		put_text(&e, 26, recipient);
 	t = call_run(create_new("AlertRules.Create", TENANT_A, USER_1, &e));
 	assert_status(t, STATUS_OK);
 	call_free(t);
+}
+
+static void rule_create(int64_t threshold, int64_t window_s)
+{
+	rule_create_for(threshold, window_s, NULL);
 }
 
 static void test_security_events_are_made_from_entries(void **state)
@@ -111,6 +125,125 @@ static void test_alert_fires_once_per_window_and_again_after_it(void **state)
 	assert_int_equal(append(TENANT_A, "auth.user.login_failed", 5, t0 + 300000000), 1);
 	assert_string_equal(value("SELECT count(*) FROM audit.security_event WHERE kind = 'alert'"), "2");
 	assert_string_equal(value("SELECT description FROM audit.security_event WHERE kind = 'alert' ORDER BY seq LIMIT 1"), "Guessing: 5 events within 100 s");
+}
+
+static void test_an_alert_is_an_event_and_a_mail(void **state)
+{
+	struct mail_queue_config q = { .database_url = pg_fixture_url(test_pg, "audit_app"), .mail_url = "folder:" MAIL_DIR, .from = "crm@crm.local", .templates = "svc-audit/mail",
+		.names = alert_templates, .n_names = alert_n_templates, .open = alert_open };
+
+	rule_create_for(5, 100, "guard@example.com");
+	append(TENANT_A, "auth.user.login_failed", 4, 1700000000000000);
+	assert_string_equal(value("SELECT count(*) FROM audit.mail_queue"), "0");
+	append(TENANT_A, "auth.user.login_failed", 4, 1700000000000000);
+	assert_string_equal(value("SELECT recipient || ' ' || (position('Guessing' in encode(sealed, 'escape')) = 0) FROM audit.mail_queue"), "guard@example.com true");
+	assert_string_equal(value("SELECT type || ' ' || (after->>'events') || ' ' || (after->>'name') FROM audit.outbox WHERE entity = 'alert'"), "audit.alert.fired 6 Guessing");
+	assert_int_equal(system("rm -rf " MAIL_DIR), 0);
+	mail_queue_init(&q);
+	assert_true(mail_queue_turn(app));
+	assert_false(mail_queue_turn(app));
+	mail_queue_stop();
+	assert_string_equal(value("SELECT count(*) FROM audit.mail_queue"), "0");
+	assert_int_equal(system("test $(ls " MAIL_DIR "/*.eml | wc -l) = 1 && grep -q '^To: .*guard@example.com' " MAIL_DIR "/*.eml && grep -q '^Subject: Alert (medium): Guessing' " MAIL_DIR "/*.eml"), 0);
+}
+
+/* An alert that fires is an event: a rule that fits it must not feed itself. */
+static void test_an_alert_is_no_hit(void **state)
+{
+	struct buf e = { 0 };
+	struct test_call *t;
+
+	put_text(&e, 16, "Everything of alerts");
+	put_text(&e, 19, "alert");
+	t = call_run(create_new("AlertRules.Create", TENANT_A, USER_1, &e));
+	assert_status(t, STATUS_OK);
+	call_free(t);
+	assert_int_equal(append(TENANT_A, "audit.alert.fired", 5, 1700000000000000), 0);
+}
+
+static void test_a_rule_for_mail_needs_a_recipient(void **state)
+{
+	struct buf e = { 0 };
+	struct test_call *t;
+
+	put_text(&e, 16, "x");
+	put_text(&e, 17, "x");
+	put_text(&e, 25, "mail");
+	t = call_run(create_new("AlertRules.Create", TENANT_A, USER_1, &e));
+	assert_status(t, STATUS_VALIDATION_ERROR);
+	call_free(t);
+}
+
+struct rival {
+	PGconn *conn;
+	int fired;
+};
+
+static void *append_many(void *arg)
+{
+	struct rival *v = arg;
+
+	for (int i = 0; i < 20; i++)
+		append_on(v->conn, TENANT_A, "auth.user.login_failed", 1, 1700000000000000);
+	return NULL;
+}
+
+/* Two instances append entries of one tenant at the same time, as they may with a partitioned topic. */
+static void test_two_instances_fire_once(void **state)
+{
+	struct rival rivals[2];
+	pthread_t threads[2];
+
+	rule_create_for(10, 3600, "guard@example.com");
+	append(TENANT_A, "a.b.c", 1, 1700000000000000);
+	for (int i = 0; i < 2; i++) {
+		rivals[i].conn = pgconn_open(pg_fixture_url(test_pg, "audit_app"), "rival", 30000);
+		assert_int_equal(pthread_create(&threads[i], NULL, append_many, &rivals[i]), 0);
+	}
+	for (int i = 0; i < 2; i++) {
+		pthread_join(threads[i], NULL);
+		PQfinish(rivals[i].conn);
+	}
+	assert_string_equal(value("SELECT (SELECT count(*) FROM audit.entry WHERE type = 'auth.user.login_failed') || ' ' || (SELECT count(*) FROM audit.security_event WHERE kind = 'alert')"
+				  " || ' ' || (SELECT count(*) FROM audit.mail_queue) || ' ' || (SELECT count(*) FROM audit.outbox WHERE type = 'audit.alert.fired')"),
+	    "40 1 1 1");
+	assert_true(verify().valid);
+}
+
+/* What a gateway refused: counted, of a tenant that has a log, and the same report twice is one event. */
+static struct test_call *observe(const char *tenant, const char *kind, const char *id)
+{
+	struct test_call *t = call_new("AuditLogs.Observe", "", "");
+	size_t at = wire_open(&t->request, 1);
+
+	put_text(&t->request, 1, id);
+	put_text(&t->request, 2, kind);
+	put_text(&t->request, 3, tenant);
+	put_text(&t->request, 6, "203.0.113.9");
+	put_text(&t->request, 10, "GET /api/leads");
+	put_text(&t->request, 11, "signature");
+	wire_put_varint(&t->request, 12, 17);
+	wire_close(&t->request, at);
+	return call_run(t);
+}
+
+static void test_observations_of_gateways_are_events(void **state)
+{
+	static const char id[] = "0190d000-0000-7000-8000-000000000001";
+	struct test_call *t;
+
+	append(TENANT_A, "a.b.c", 1, 1700000000000000);
+	t = observe(TENANT_A, "token", id);
+	assert_status(t, STATUS_OK);
+	call_free(t);
+	t = observe(TENANT_B, "token", id);
+	assert_status(t, STATUS_OK);
+	call_free(t);
+	t = observe(TENANT_A, "nonsense", id);
+	assert_status(t, STATUS_VALIDATION_ERROR);
+	call_free(t);
+	assert_string_equal(value("SELECT string_agg(type || ' ' || event_id || ' ' || (after->>'count') || ' ' || client_ip || ' ' || tenant_id, ',') FROM audit.outbox"),
+	    "audit.access.token_refused 0190d000-0000-7000-8000-000000000001 17 203.0.113.9 " TENANT_A);
 }
 
 static void test_slow_hits_do_not_fire(void **state)
@@ -370,6 +503,7 @@ static int start(void **state)
 	signer = signer_new((const uint8_t[32]){ 7 });
 	signer_public(signer, public_key);
 	audit_signer = signer;
+	secret_init((const uint8_t[32]){ 5 });
 	return 0;
 }
 
@@ -387,7 +521,8 @@ static int end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(security_events_are_made_from_entries), TEST(alert_fires_once_per_window_and_again_after_it), TEST(slow_hits_do_not_fire),
+		TEST(security_events_are_made_from_entries), TEST(alert_fires_once_per_window_and_again_after_it), TEST(slow_hits_do_not_fire), TEST(an_alert_is_an_event_and_a_mail),
+		TEST(an_alert_is_no_hit), TEST(a_rule_for_mail_needs_a_recipient), TEST(two_instances_fire_once), TEST(observations_of_gateways_are_events),
 		TEST(a_tenant_has_at_most_fifty_rules), TEST(retention_cuts_the_beginning_and_the_chain_still_verifies), TEST(the_newest_entry_always_stays),
 		TEST(legal_hold_keeps_everything), TEST(a_cut_that_nobody_signed_is_found), TEST(resolved_security_events_go_and_open_ones_stay),
 		TEST(service_cannot_remove_entries_without_a_cut), TEST(checkpoints_are_due_by_number_or_by_time), TEST(signature_is_of_the_place),

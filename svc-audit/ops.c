@@ -36,7 +36,7 @@ const struct resource alert_rule_resource = {
 	.sort = "name severity created_us seq",
 	.default_sort = "-created_us",
 	.one_of = "event_type action resource",
-	.defaults = "severity=medium threshold=1 window_s=300 is_active=true",
+	.defaults = "severity=medium threshold=1 window_s=300 is_active=true channel=stream",
 };
 
 const struct op audit_ops[] = {
@@ -44,6 +44,7 @@ const struct op audit_ops[] = {
 	{ .rpc = "AuditLogs.Get", .kind = OP_GET, .resource = &entry_resource },
 	{ .rpc = "AuditLogs.Verify", .kind = OP_HANDLER, .handler = audit_verify },
 	{ .rpc = "AuditLogs.NoteExport", .kind = OP_HANDLER, .handler = audit_note_export },
+	{ .rpc = "AuditLogs.Observe", .kind = OP_HANDLER, .handler = audit_observe },
 	{ .rpc = "AuditLogs.Stats", .kind = OP_HANDLER, .handler = audit_stats },
 	{ .rpc = "AuditLogs.Compliance", .kind = OP_HANDLER, .handler = audit_compliance },
 	{ .rpc = "SecurityEvents.List", .kind = OP_LIST, .resource = &security_event_resource },
