@@ -74,7 +74,7 @@ static int fresh(void **state)
 {
 	pg_fixture_sql(test_pg, "SET session_replication_role = replica; DELETE FROM audit.entry; DELETE FROM audit.chain; DELETE FROM audit.chain_cut;"
 				" DELETE FROM audit.checkpoint; DELETE FROM audit.security_event; DELETE FROM audit.alert_rule; DELETE FROM audit.alert_hit; DELETE FROM audit.alert_fired;"
-				" DELETE FROM audit.retention_policy; DELETE FROM audit.outbox; DELETE FROM audit.mail_queue; DELETE FROM audit.seq_block WHERE kind = 'security_event'; SET session_replication_role = origin");
+				" DELETE FROM audit.retention_policy; DELETE FROM audit.outbox; DELETE FROM audit.mail_queue; DELETE FROM audit.legal_hold; DELETE FROM audit.seq_block WHERE kind = 'security_event'; SET session_replication_role = origin");
 	unlink(FILE_NAME);
 	return 0;
 }
@@ -304,6 +304,113 @@ static void test_retention_cuts_the_beginning_and_the_chain_still_verifies(void 
 	assert_int_equal(verify().entries, 13);
 }
 
+static void hold(const char *resource, const char *id)
+{
+	struct buf e = { 0 };
+	struct test_call *t;
+
+	put_text(&e, 16, "Case 7");
+	if (resource)
+		put_text(&e, 17, resource);
+	if (id)
+		put_text(&e, 18, id);
+	t = call_run(create_new("LegalHolds.Create", TENANT_A, USER_1, &e));
+	assert_status(t, STATUS_OK);
+	call_free(t);
+}
+
+static void test_a_hold_on_a_resource_keeps_it_and_what_came_after(void **state)
+{
+	struct test_call *t;
+
+	append(TENANT_A, "customers.deal.created", 10, clock_us() - 3000 * DAY_US);
+	append(TENANT_A, "customers.lead.created", 5, clock_us() - 3000 * DAY_US);
+	append(TENANT_A, "customers.deal.created", 10, clock_us() - 3000 * DAY_US);
+	append(TENANT_A, "customers.deal.created", 2, clock_us());
+	hold("lead", NULL);
+	t = keyed("RetentionPolicies.Apply", TENANT_A, policy("audit_log"));
+	assert_status(t, STATUS_OK);
+	assert_int_equal(field_int(buf_view(&t->reply), 2), 10);
+	call_free(t);
+	hold(NULL, NULL);
+	t = keyed("RetentionPolicies.Apply", TENANT_A, policy("audit_log"));
+	assert_status(t, STATUS_CONFLICT);
+	call_free(t);
+	pg_fixture_sql(test_pg, "UPDATE audit.legal_hold SET deleted_at = now()");
+	t = keyed("RetentionPolicies.Apply", TENANT_A, policy("audit_log"));
+	assert_int_equal(field_int(buf_view(&t->reply), 2), 15);
+	call_free(t);
+	assert_true(verify().valid);
+	assert_int_equal(verify().first_seq, 26);
+}
+
+static void test_partitions_are_made_ahead_and_dropped_when_empty(void **state)
+{
+	struct test_call *t;
+
+	append(TENANT_A, "a.b.c", 4, clock_us() - 3000 * DAY_US);
+	append(TENANT_A, "a.b.c", 4, clock_us());
+	assert_string_equal(value("SELECT count(*) >= 4 FROM audit.entry_partition"), "t");
+	/* a month of its own for what is old: as if the installation had been there then */
+	pg_fixture_sql(test_pg, "SET session_replication_role = replica; BEGIN; ALTER TABLE audit.entry DETACH PARTITION audit.entry_first;"
+				" CREATE TABLE audit.entry_old PARTITION OF audit.entry FOR VALUES FROM (MINVALUE) TO ('2020-01-01');"
+				" INSERT INTO audit.entry (tenant_id, seq, id, created_at, type, action, resource, user_id, ip, hash, previous_hash, canonical)"
+				" SELECT tenant_id, seq, id, created_at, type, action, resource, user_id, ip, hash, previous_hash, canonical FROM audit.entry_first WHERE created_at < '2020-01-01';"
+				" DELETE FROM audit.entry_first WHERE created_at < '2020-01-01';"
+				" ALTER TABLE audit.entry_old OWNER TO audit_owner; SELECT audit.entry_protect('audit.entry_old') WHERE false; GRANT SELECT ON audit.entry_old TO audit_search; COMMIT;");
+	pg_fixture_sql(test_pg, "DO $$ BEGIN EXECUTE format('ALTER TABLE audit.entry ATTACH PARTITION audit.entry_first FOR VALUES FROM (%L) TO (%L)', '2020-01-01',"
+				" date_trunc('month', now(), 'UTC') + interval '1 month'); END $$; SET session_replication_role = origin");
+	assert_string_equal(value("SELECT count(*) FROM audit.entry_old"), "4");
+	assert_true(verify().valid);
+	assert_int_equal(pgconn_exec(app, NULL, "SELECT entry_partitions_keep()", 0, NULL), STATUS_OK);
+	assert_string_equal(value("SELECT to_regclass('audit.entry_old') IS NOT NULL"), "t"); /* it has rows */
+	t = keyed("RetentionPolicies.Apply", TENANT_A, policy("audit_log"));
+	assert_int_equal(field_int(buf_view(&t->reply), 2), 4);
+	call_free(t);
+	assert_int_equal(pgconn_exec(app, NULL, "SELECT entry_partitions_keep()", 0, NULL), STATUS_OK);
+	assert_string_equal(value("SELECT to_regclass('audit.entry_old') IS NULL"), "t");
+	assert_true(verify().valid);
+	assert_int_equal(verify().entries, 4);
+}
+
+/* What the service asks, over several partitions with many rows. */
+static void test_plans_use_indexes(void **state)
+{
+	static const char *const queries[] = {
+		"SELECT id FROM entry WHERE tenant_id = current_setting('app.tenant_id')::uuid ORDER BY seq DESC, id DESC LIMIT 21",
+		"SELECT id FROM entry WHERE id = '0190d000-0000-7000-8000-000000000001'",
+		"SELECT id FROM entry WHERE resource = 'lead' AND resource_id = 'x' ORDER BY seq DESC LIMIT 21",
+		"SELECT id FROM entry WHERE user_id = '" USER_1 "' ORDER BY seq DESC LIMIT 21",
+		"SELECT seq, hash FROM entry WHERE tenant_id = current_setting('app.tenant_id')::uuid AND seq BETWEEN 100 AND 110",
+		"SELECT min(seq) FROM entry WHERE tenant_id = current_setting('app.tenant_id')::uuid",
+	};
+
+	for (const char *month = "0123"; *month; month++) {
+		char sql[700];
+
+		snprintf(sql, sizeof sql, "SET session_replication_role = replica; INSERT INTO audit.entry (tenant_id, seq, id, created_at, type, action, resource, resource_id, user_id, hash, previous_hash, canonical)"
+			" SELECT t.id::uuid, i + %c * 2000, gen_random_uuid(), now() + %c * interval '20 days', 'a.lead.c', 'c', 'lead', 'r' || i %% 500, gen_random_uuid(), '', '', ''"
+			" FROM generate_series(1, 2000) i, (VALUES ('" TENANT_A "'), ('" TENANT_B "')) t(id); SET session_replication_role = origin", *month, *month);
+		pg_fixture_sql(test_pg, sql);
+	}
+	pg_fixture_sql(test_pg, "ANALYZE audit.entry");
+	assert_int_equal(pgconn_exec(app, NULL, "SET app.tenant_id = '" TENANT_A "'", 0, NULL), STATUS_OK);
+	for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++) {
+		struct buf sql = { 0 };
+		PGresult *r = NULL;
+
+		buf_printf(&sql, "EXPLAIN %s", queries[i]);
+		assert_int_equal(pgconn_exec(app, &r, buf_cstr(&sql), 0, NULL), STATUS_OK);
+		for (int k = 0; k < PQntuples(r); k++) {
+			if (strstr(PQgetvalue(r, k, 0), "Seq Scan on entry_2") || strstr(PQgetvalue(r, k, 0), "Seq Scan on entry_first"))
+				fail_msg("%s\n%s", queries[i], PQgetvalue(r, k, 0));
+		}
+		PQclear(r);
+		buf_fini(&sql);
+	}
+	assert_string_equal(value("SELECT count(DISTINCT tableoid) >= 3 FROM audit.entry"), "t");
+}
+
 static void test_the_newest_entry_always_stays(void **state)
 {
 	struct test_call *t;
@@ -524,6 +631,7 @@ int main(void)
 		TEST(security_events_are_made_from_entries), TEST(alert_fires_once_per_window_and_again_after_it), TEST(slow_hits_do_not_fire), TEST(an_alert_is_an_event_and_a_mail),
 		TEST(an_alert_is_no_hit), TEST(a_rule_for_mail_needs_a_recipient), TEST(two_instances_fire_once), TEST(observations_of_gateways_are_events),
 		TEST(a_tenant_has_at_most_fifty_rules), TEST(retention_cuts_the_beginning_and_the_chain_still_verifies), TEST(the_newest_entry_always_stays),
+		TEST(a_hold_on_a_resource_keeps_it_and_what_came_after), TEST(plans_use_indexes), TEST(partitions_are_made_ahead_and_dropped_when_empty),
 		TEST(legal_hold_keeps_everything), TEST(a_cut_that_nobody_signed_is_found), TEST(resolved_security_events_go_and_open_ones_stay),
 		TEST(service_cannot_remove_entries_without_a_cut), TEST(checkpoints_are_due_by_number_or_by_time), TEST(signature_is_of_the_place),
 		TEST(verifier_finds_what_the_database_alone_cannot), TEST(verifier_finds_a_chain_that_was_written_anew), TEST(verifier_finds_a_tenant_that_is_gone),

@@ -29,6 +29,14 @@ const struct resource retention_policy_resource = {
 	.hard = true,
 };
 
+static const struct resource legal_hold_resource = {
+	.message = "crm.v1.LegalHold",
+	.table = "legal_hold",
+	.filter = "name resource resource_id",
+	.sort = "created_us seq",
+	.default_sort = "-created_us",
+};
+
 const struct resource alert_rule_resource = {
 	.message = "crm.v1.AlertRule",
 	.table = "alert_rule",
@@ -53,6 +61,9 @@ const struct op audit_ops[] = {
 	{ .rpc = "RetentionPolicies.List", .kind = OP_LIST, .resource = &retention_policy_resource },
 	{ .rpc = "RetentionPolicies.Update", .kind = OP_UPDATE, .resource = &retention_policy_resource },
 	{ .rpc = "RetentionPolicies.Apply", .kind = OP_HANDLER, .handler = retention_policy_apply },
+	{ .rpc = "LegalHolds.List", .kind = OP_LIST, .resource = &legal_hold_resource },
+	{ .rpc = "LegalHolds.Create", .kind = OP_CREATE, .resource = &legal_hold_resource },
+	{ .rpc = "LegalHolds.Delete", .kind = OP_DELETE, .resource = &legal_hold_resource },
 	{ .rpc = "AlertRules.List", .kind = OP_LIST, .resource = &alert_rule_resource },
 	{ .rpc = "AlertRules.Create", .kind = OP_CREATE, .resource = &alert_rule_resource },
 	{ .rpc = "AlertRules.Update", .kind = OP_UPDATE, .resource = &alert_rule_resource },

@@ -31,7 +31,7 @@ static enum status policy_lock(struct apply *a, const char **why)
 	const char *params[] = { a->key.id, a->key.seq };
 	PGresult *r = NULL;
 	enum status s = db_exec(a->db, &r,
-	    "SELECT id, kind, legal_hold, now() - keep_days * interval '1 day', (extract(epoch FROM now() - keep_days * interval '1 day') * 1000000)::bigint"
+	    "SELECT id, kind, legal_hold OR EXISTS (SELECT FROM legal_hold h WHERE h.deleted_at IS NULL AND h.resource IS NULL), now() - keep_days * interval '1 day', (extract(epoch FROM now() - keep_days * interval '1 day') * 1000000)::bigint"
 	    " FROM retention_policy WHERE ($1::uuid IS NULL OR id = $1::uuid) AND ($2::bigint IS NULL OR seq = $2::bigint)"
 	    " AND NOT ($1::uuid IS NULL AND $2::bigint IS NULL) LIMIT 1 FOR UPDATE", 2, params);
 
@@ -54,11 +54,13 @@ static enum status policy_lock(struct apply *a, const char **why)
 
 /*
  * The last entry of the unbroken run of old ones at the beginning; the newest entry always stays, so that the chain has an end.
- * The order of the chain is that of arrival: one young entry early on keeps what is behind it.
+ * The order of the chain is that of arrival: one young entry early on keeps what is behind it, and so does one under a legal hold.
  */
 static const char cut_sql[] =
     "SELECT e.seq, e.hash, l.seq > e.seq FROM entry e,"
-    " LATERAL (SELECT least(coalesce((SELECT min(y.seq) FROM entry y WHERE y.tenant_id = e.tenant_id AND y.created_at >= $1::timestamptz), c.seq), c.seq) - 1 AS seq"
+    " LATERAL (SELECT least((SELECT min(y.seq) FROM entry y WHERE y.tenant_id = e.tenant_id AND y.created_at >= $1::timestamptz),"
+    " (SELECT min(k.seq) FROM legal_hold h JOIN entry k ON k.resource = h.resource AND (h.resource_id IS NULL OR k.resource_id = h.resource_id::text)"
+    " WHERE h.deleted_at IS NULL AND k.tenant_id = c.tenant_id), c.seq) - 1 AS seq"
     " FROM chain c WHERE c.tenant_id = e.tenant_id) l,"
     " LATERAL (SELECT min(f.seq) AS seq FROM entry f WHERE f.tenant_id = e.tenant_id) f"
     " WHERE e.tenant_id = current_setting('app.tenant_id')::uuid AND e.seq = least(l.seq, f.seq + " AT_ONCE " - 1)";
