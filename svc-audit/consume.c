@@ -13,6 +13,7 @@
 #include "svc-audit/chain.h"
 #include "svc-audit/checkpoint.h"
 #include "svc-audit/sign.h"
+#include "svc-audit/subject.h"
 #include "telemetry/metrics.h"
 
 #define VERIFY_STATEMENT_TIMEOUT_MS 30000
@@ -30,8 +31,13 @@ static pthread_mutex_t verifying = PTHREAD_MUTEX_INITIALIZER;
 
 static enum status handle(void *arg, PGconn *conn, const struct event *const *events, size_t n)
 {
-	enum status s = chain_append(conn, events, n);
+	struct arena a = { 0 };
+	const struct event **sealed = arena_alloc(&a, n * sizeof(*sealed));
+	enum status s = subject_seal(conn, &a, events, n, sealed);
 
+	if (s == STATUS_OK)
+		s = chain_append(conn, sealed, n);
+	arena_fini(&a);
 	if (s == STATUS_OK)
 		s = alert_observe(conn, n, events[0]->tenant_id);
 	if (s == STATUS_OK)

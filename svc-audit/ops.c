@@ -1,5 +1,7 @@
 /* What svc-audit answers: a row per RPC. The log is read like any resource; the rest is in the file of its name. */
 #include "svc-audit/audit.h"
+#include "svc-audit/privacy.h"
+#include "svc-audit/subject.h"
 
 const struct resource entry_resource = {
 	.message = "crm.v1.AuditEntry",
@@ -9,6 +11,8 @@ const struct resource entry_resource = {
 	.default_sort = "-seq",
 	.searchable = true,
 	.hard = true,
+	.from = "entry_read",
+	.reveal = subject_reveal,
 };
 
 const struct resource security_event_resource = {
@@ -55,6 +59,8 @@ const struct op audit_ops[] = {
 	{ .rpc = "AuditLogs.Observe", .kind = OP_HANDLER, .handler = audit_observe },
 	{ .rpc = "AuditLogs.Stats", .kind = OP_HANDLER, .handler = audit_stats },
 	{ .rpc = "AuditLogs.Compliance", .kind = OP_HANDLER, .handler = audit_compliance },
+	{ .rpc = "Privacy.Export", .kind = OP_LOOP, .on_loop = privacy_export },
+	{ .rpc = "Privacy.Erase", .kind = OP_LOOP, .on_loop = privacy_erase },
 	{ .rpc = "SecurityEvents.List", .kind = OP_LIST, .resource = &security_event_resource },
 	{ .rpc = "SecurityEvents.Get", .kind = OP_GET, .resource = &security_event_resource },
 	{ .rpc = "SecurityEvents.Resolve", .kind = OP_HANDLER, .handler = security_event_resolve },

@@ -145,6 +145,7 @@ class Config:
             table["BUS_OWNER_DATABASE_URL"] = self.database("bus_owner")
             table["BUS_SCHEMA_DIR"] = str(ROOT / "lib/events/schema/bus")
             table["AUDIT_SIGNING_KEY_FILE"] = str(self.secrets / "audit-signing.key")
+            table["SERVICES"] = " ".join(f"{s}=tcp://127.0.0.1:{self.ports[s.upper()]}" for s in SERVICES if s != "audit")
             table["AUDIT_MASTER_KEY_FILE"] = str(self.secrets / "audit-master.key")
             table["AUDIT_CHECKPOINT_FILE"] = str(self.checkpoints)
         return table
