@@ -565,6 +565,51 @@ static void test_verifier_finds_a_chain_that_was_written_anew(void **state)
 	assert_int_equal(offline(), 1);
 }
 
+static void rewrite_all(void)
+{
+	as_superuser("DELETE FROM audit.entry; DELETE FROM audit.chain");
+	append(TENANT_A, "a.b.c", 60, clock_us());
+}
+
+/* S11: every kind of tampering, by somebody who may do anything in the database. Verify alone, and with checkpoints kept outside. */
+static void test_every_tampering_is_detected(void **state)
+{
+	static const struct {
+		const char *name, *sql; /* NULL: rewrite_all */
+		bool alone;             /* found without checkpoints */
+	} rows[] = {
+		{ "flip a byte", "UPDATE audit.entry SET canonical = set_byte(canonical, 30, get_byte(canonical, 30) # 1) WHERE seq = 30", true },
+		{ "flip a column", "UPDATE audit.entry SET user_id = gen_random_uuid() WHERE seq = 30", true },
+		{ "delete", "DELETE FROM audit.entry WHERE seq = 30", true },
+		{ "insert", "INSERT INTO audit.entry (tenant_id, seq, id, created_at, type, action, resource, hash, previous_hash, canonical)"
+			" SELECT tenant_id, 61, gen_random_uuid(), created_at, type, action, resource, hash, hash, canonical FROM audit.entry WHERE seq = 60", true },
+		{ "swap", "UPDATE audit.entry SET seq = 9999 WHERE seq = 30; UPDATE audit.entry SET seq = 30 WHERE seq = 31; UPDATE audit.entry SET seq = 31 WHERE seq = 9999", true },
+		{ "truncate the tail", "DELETE FROM audit.entry WHERE seq > 40", true },
+		{ "truncate tail and head", "DELETE FROM audit.entry WHERE seq > 40; UPDATE audit.chain SET seq = 40, hash = (SELECT hash FROM audit.entry WHERE seq = 40)", false },
+		{ "rewrite all and rechain", NULL, false },
+	};
+
+	printf("\n| tampering | Verify alone | with signed checkpoints |\n|---|---|---|\n");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct chain_report r;
+		int status;
+
+		fresh(NULL);
+		append(TENANT_A, "a.b.c", 60, clock_us());
+		sign_round(true);
+		assert_int_equal(offline(), 0);
+		if (rows[i].sql)
+			as_superuser(rows[i].sql);
+		else
+			rewrite_all();
+		r = verify();
+		status = offline();
+		printf("| %s | %s%.0lld | %s |\n", rows[i].name, r.valid ? "no" : "yes, at entry ", (long long)r.first_bad_seq, status == 1 ? "yes" : "no");
+		assert_int_equal(r.valid, !rows[i].alone);
+		assert_int_equal(status, 1);
+	}
+}
+
 static void test_verifier_finds_a_tenant_that_is_gone(void **state)
 {
 	append(TENANT_A, "a.b.c", 30, clock_us());
@@ -634,7 +679,7 @@ int main(void)
 		TEST(a_hold_on_a_resource_keeps_it_and_what_came_after), TEST(plans_use_indexes), TEST(partitions_are_made_ahead_and_dropped_when_empty),
 		TEST(legal_hold_keeps_everything), TEST(a_cut_that_nobody_signed_is_found), TEST(resolved_security_events_go_and_open_ones_stay),
 		TEST(service_cannot_remove_entries_without_a_cut), TEST(checkpoints_are_due_by_number_or_by_time), TEST(signature_is_of_the_place),
-		TEST(verifier_finds_what_the_database_alone_cannot), TEST(verifier_finds_a_chain_that_was_written_anew), TEST(verifier_finds_a_tenant_that_is_gone),
+		TEST(verifier_finds_what_the_database_alone_cannot), TEST(verifier_finds_a_chain_that_was_written_anew), TEST(verifier_finds_a_tenant_that_is_gone), TEST(every_tampering_is_detected),
 		TEST(verifier_accepts_retention_and_a_torn_last_line), TEST(verifier_refuses_a_checkpoint_of_another_key),
 	};
 
