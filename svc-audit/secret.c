@@ -7,8 +7,6 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-#include "base/codec.h"
-
 static uint8_t master_key[SEAL_KEY];
 
 void secret_init(const uint8_t master[SEAL_KEY])
@@ -26,34 +24,22 @@ void secret_key(const char *purpose, uint8_t out[SEAL_KEY])
 
 char *secret_seal(struct arena *a, const char *purpose, const char *bound, struct str text)
 {
-	size_t n = text.n + SEAL_EXTRA;
-	uint8_t key[SEAL_KEY], *raw = arena_alloc(a, n);
-	char *hex = arena_alloc(a, 2 * n + 3);
+	uint8_t key[SEAL_KEY];
+	char *out;
 
 	secret_key(purpose, key);
-	seal(key, str_of(bound), text, raw);
+	out = seal_bytea(a, key, str_of(bound), text);
 	OPENSSL_cleanse(key, sizeof(key));
-	memcpy(hex, "\\x", 2);
-	hex_encode(raw, n, hex + 2);
-	return hex;
+	return out;
 }
 
-bool secret_open(struct arena *a, const char *purpose, const char *bound, struct str hex, struct str *text)
+bool secret_open(struct arena *a, const char *purpose, const char *bound, struct str bytea, struct str *text)
 {
-	uint8_t key[SEAL_KEY], *raw, *out;
-	size_t n;
+	uint8_t key[SEAL_KEY];
 	bool ok;
 
-	if (hex.n < 2 + 2 * SEAL_EXTRA || hex.n % 2 || hex.p[0] != '\\' || hex.p[1] != 'x')
-		return false;
-	n = (hex.n - 2) / 2;
-	raw = arena_alloc(a, n);
-	out = arena_alloc(a, n);
-	if (!hex_decode((struct str){ hex.p + 2, hex.n - 2 }, raw, n))
-		return false;
-	*text = (struct str){ (char *)out, n - SEAL_EXTRA };
 	secret_key(purpose, key);
-	ok = unseal(key, str_of(bound), (struct str){ (char *)raw, n }, out);
+	ok = unseal_bytea(a, key, str_of(bound), bytea, text);
 	OPENSSL_cleanse(key, sizeof(key));
 	return ok;
 }

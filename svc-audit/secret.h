@@ -15,7 +15,7 @@ void secret_key(const char *purpose, uint8_t out[SEAL_KEY]);
 
 /* A text sealed for a purpose as bytea parameter (hex), in the arena. bound: what it belongs to. */
 char *secret_seal(struct arena *a, const char *purpose, const char *bound, struct str text);
-/* hex: what bytea prints, with its \x. */
-bool secret_open(struct arena *a, const char *purpose, const char *bound, struct str hex, struct str *text);
+/* bytea: the column as PostgreSQL prints it. */
+bool secret_open(struct arena *a, const char *purpose, const char *bound, struct str bytea, struct str *text);
 
 #endif

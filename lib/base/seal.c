@@ -47,3 +47,29 @@ bool unseal(const uint8_t key[SEAL_KEY], struct str bound, struct str sealed, ui
 	memcpy(tag, p + NONCE + n, TAG);
 	return run(false, key, bound, p, (struct str){ sealed.p + NONCE, n }, out, tag);
 }
+
+char *seal_bytea(struct arena *a, const uint8_t key[SEAL_KEY], struct str bound, struct str text)
+{
+	size_t n = text.n + SEAL_EXTRA;
+	uint8_t *raw = arena_alloc(a, n);
+	char *out = arena_alloc(a, 2 * n + 3);
+
+	seal(key, bound, text, raw);
+	memcpy(out, "\\x", 2);
+	hex_encode(raw, n, out + 2);
+	return out;
+}
+
+bool unseal_bytea(struct arena *a, const uint8_t key[SEAL_KEY], struct str bound, struct str bytea, struct str *text)
+{
+	uint8_t *raw, *out;
+	size_t n;
+
+	if (bytea.n < 2 + 2 * SEAL_EXTRA || bytea.n % 2 || bytea.p[0] != '\\' || bytea.p[1] != 'x')
+		return false;
+	n = (bytea.n - 2) / 2;
+	raw = arena_alloc(a, n);
+	out = arena_alloc(a, n);
+	*text = (struct str){ (char *)out, n - SEAL_EXTRA };
+	return hex_decode((struct str){ bytea.p + 2, bytea.n - 2 }, raw, n) && unseal(key, bound, (struct str){ (char *)raw, n }, out);
+}

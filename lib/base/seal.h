@@ -4,7 +4,7 @@
 #ifndef CRM_BASE_SEAL_H
 #define CRM_BASE_SEAL_H
 
-#include "base/str.h"
+#include "base/arena.h"
 
 #define SEAL_KEY 32
 #define SEAL_EXTRA 28 /* bytes that a sealed text is longer */
@@ -13,5 +13,9 @@
 void seal(const uint8_t key[SEAL_KEY], struct str bound, struct str text, uint8_t *out);
 /* out: sealed.n - SEAL_EXTRA bytes. False: too short, tampered with, bound to something else, or another key. */
 bool unseal(const uint8_t key[SEAL_KEY], struct str bound, struct str sealed, uint8_t *out);
+
+/* The same as bytea parameter and column of PostgreSQL ("\x…"), in the arena. */
+char *seal_bytea(struct arena *a, const uint8_t key[SEAL_KEY], struct str bound, struct str text);
+bool unseal_bytea(struct arena *a, const uint8_t key[SEAL_KEY], struct str bound, struct str bytea, struct str *text);
 
 #endif

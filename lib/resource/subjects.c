@@ -69,14 +69,6 @@ enum status subjects_scrub(struct db_conn *db, const char *ids)
 	return db_exec(db, NULL, "SELECT subject_scrub($1::uuid[])", 1, &ids);
 }
 
-static struct str reply_of(struct rpc_call *call, struct buf *b)
-{
-	struct str out = arena_str(&call->arena, buf_view(b));
-
-	buf_fini(b);
-	return out;
-}
-
 /* -- Find */
 
 static enum status find_in(struct rpc_call *call, struct db_conn *db, const struct plan *p, const struct personal *q, const Crm__V1__SubjectsRequest *req, struct buf *out)
@@ -93,23 +85,6 @@ static enum status find_in(struct rpc_call *call, struct db_conn *db, const stru
 		subjects_put(out, p->entity, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1));
 	PQclear(res);
 	return s;
-}
-
-void subjects_find(struct rpc_call *call, struct db_conn *db)
-{
-	const Crm__V1__SubjectsRequest *req = handler_request(call, &crm__v1__subjects_request__descriptor);
-	struct personal q;
-	struct buf out = { 0 };
-	enum status s;
-
-	if (!req)
-		return;
-	s = db_begin(db, call->who.tenant_id);
-	for (size_t i = 0; s == STATUS_OK && i < engine.n_plans; i++) {
-		if (personal_of(&engine.plans[i], &q))
-			s = find_in(call, db, &engine.plans[i], &q, req, &out);
-	}
-	handler_end_packed(call, db, s, reply_of(call, &out));
 }
 
 /* -- Erase */
@@ -157,11 +132,16 @@ static enum status erase_in(struct rpc_call *call, struct db_conn *db, const str
 	return s;
 }
 
-void subjects_erase(struct rpc_call *call, struct db_conn *db)
+/* -- both: every resource that is about people, in one transaction */
+
+typedef enum status (*part)(struct rpc_call *call, struct db_conn *db, const struct plan *p, const struct personal *q, const Crm__V1__SubjectsRequest *req, struct buf *out);
+
+static void each(struct rpc_call *call, struct db_conn *db, part do_part)
 {
 	const Crm__V1__SubjectsRequest *req = handler_request(call, &crm__v1__subjects_request__descriptor);
 	struct personal q;
 	struct buf out = { 0 };
+	struct str reply;
 	enum status s;
 
 	if (!req)
@@ -169,7 +149,19 @@ void subjects_erase(struct rpc_call *call, struct db_conn *db)
 	s = db_begin(db, call->who.tenant_id);
 	for (size_t i = 0; s == STATUS_OK && i < engine.n_plans; i++) {
 		if (personal_of(&engine.plans[i], &q))
-			s = erase_in(call, db, &engine.plans[i], &q, req, &out);
+			s = do_part(call, db, &engine.plans[i], &q, req, &out);
 	}
-	handler_end_packed(call, db, s, reply_of(call, &out));
+	reply = arena_str(&call->arena, buf_view(&out));
+	buf_fini(&out);
+	handler_end_packed(call, db, s, reply);
+}
+
+void subjects_find(struct rpc_call *call, struct db_conn *db)
+{
+	each(call, db, find_in);
+}
+
+void subjects_erase(struct rpc_call *call, struct db_conn *db)
+{
+	each(call, db, erase_in);
 }
