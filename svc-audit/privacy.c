@@ -176,6 +176,7 @@ static struct str question(struct privacy *p)
 		put_subject(p, &q, json_get(v, STR("entity"), false)->text, json_get(v, STR("id"), false)->text);
 	if (!p->erasing) {
 		q.email = p->req->email;
+		q.has_to_erase = q.to_erase = p->erase;
 		if (p->req->id)
 			put_subject(p, &q, str_of(p->req->entity), str_of(p->req->id));
 	}
@@ -254,6 +255,7 @@ static void start(struct rpc_call *call, bool erase)
 	p->call = call;
 	p->req = req;
 	p->erase = erase;
+	p->subjects = "[]";
 	ask_next(p);
 }
 

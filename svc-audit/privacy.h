@@ -1,7 +1,7 @@
 /*
  * Privacy.Export and Privacy.Erase: asks every service that keeps personal fields (methods named <Service>Subjects.Find and .Erase), then
  * does what is the log's part. The steps of an erasure, each of which may be repeated:
- *   1. every service says whom it means;  2. keys are destroyed and what is to be done is written down (erasure);
+ *   1. every service says whom it means, and that it may be;  2. keys are destroyed and what is to be done is written down (erasure);
  *   3. every service empties its rows, outbox and kept replies;  4. the bus forgets values; the erasure is done, and an entry.
  * Threading: the handlers on the loop, steps 2 and 4 on a worker.
  */

@@ -3,45 +3,9 @@
 
 #include "auth.h"
 #include "changes.h"
+#include "db/array.h"
 #include "people.h"
 #include "resource/engine.h"
-
-/* -- Find */
-
-static enum status put_rows(struct rpc_call *call, struct db_conn *db, const char *entity, const char *sql, const Crm__V1__SubjectsRequest *req, struct buf *out)
-{
-	const char *params[] = { subjects_ids(call, req, entity), req->email };
-	PGresult *res = NULL;
-	enum status s = db_exec(db, &res, sql, 2, params);
-
-	for (int i = 0; s == STATUS_OK && i < PQntuples(res); i++)
-		subjects_put(out, entity, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1));
-	PQclear(res);
-	return s;
-}
-
-void auth_subjects_find(struct rpc_call *call, struct db_conn *db)
-{
-	const Crm__V1__SubjectsRequest *req = handler_request(call, &crm__v1__subjects_request__descriptor);
-	struct buf out = { 0 };
-	struct str reply;
-	enum status s;
-
-	if (!req)
-		return;
-	s = db_begin(db, call->who.tenant_id);
-	if (s == STATUS_OK)
-		s = put_rows(call, db, "user",
-		    "SELECT p.id, to_jsonb(p) || jsonb_build_object('role', m.role, 'status', m.status, 'member_since', m.created_at, 'last_login_at', m.last_login_at)"
-		    " FROM membership m JOIN person p ON p.id = m.user_id WHERE p.id = ANY($1::uuid[]) OR lower(p.email) = lower($2::text)", req, &out);
-	if (s == STATUS_OK)
-		s = put_rows(call, db, "invitation",
-		    "SELECT i.id, jsonb_build_object('email', i.email, 'display', i.display, 'role', i.role, 'status', i.status, 'created_at', i.created_at) FROM invitation i"
-		    " WHERE i.id = ANY($1::uuid[]) OR lower(i.email) = lower($2::text) LIMIT 1000", req, &out);
-	reply = arena_str(&call->arena, buf_view(&out));
-	buf_fini(&out);
-	handler_end_packed(call, db, s, reply);
-}
 
 /* -- Erase */
 
@@ -150,4 +114,65 @@ void auth_subjects_erase(struct rpc_call *call, struct db_conn *db)
 	reply = arena_str(&call->arena, buf_view(&out));
 	buf_fini(&out);
 	handler_end_packed(call, db, s, reply);
+}
+
+/* -- Find */
+
+static enum status put_rows(struct rpc_call *call, struct db_conn *db, const char *entity, const char *sql, const Crm__V1__SubjectsRequest *req, struct buf *out)
+{
+	const char *params[] = { subjects_ids(call, req, entity), req->email };
+	PGresult *res = NULL;
+	enum status s = db_exec(db, &res, sql, 2, params);
+
+	for (int i = 0; s == STATUS_OK && i < PQntuples(res); i++)
+		subjects_put(out, entity, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1));
+	PQclear(res);
+	return s;
+}
+
+/* Erases the users of the reply in a transaction that is rolled back: who may not be erased is known before anything is lost. */
+static enum status rehearse(struct rpc_call *call, struct db_conn *db, struct str reply)
+{
+	const Crm__V1__SubjectsReply *found = handler_unpack(call, &crm__v1__subjects_reply__descriptor, reply);
+	struct buf ids = { 0 }, out = { 0 };
+	enum status s = people_lock(call, db);
+
+	for (size_t i = 0; found && i < found->n_subject; i++) {
+		if (!strcmp(found->subject[i]->entity, "user"))
+			db_array_put(&ids, str_of(found->subject[i]->id));
+	}
+	if (s == STATUS_OK)
+		s = users_erase(call, db, db_array_end(&ids, &call->arena), &out);
+	buf_fini(&out);
+	return s;
+}
+
+void auth_subjects_find(struct rpc_call *call, struct db_conn *db)
+{
+	const Crm__V1__SubjectsRequest *req = handler_request(call, &crm__v1__subjects_request__descriptor);
+	struct buf out = { 0 };
+	struct str reply;
+	enum status s;
+
+	if (!req)
+		return;
+	s = db_begin(db, call->who.tenant_id);
+	if (s == STATUS_OK)
+		s = put_rows(call, db, "user",
+		    "SELECT p.id, to_jsonb(p) || jsonb_build_object('role', m.role, 'status', m.status, 'member_since', m.created_at, 'last_login_at', m.last_login_at)"
+		    " FROM membership m JOIN person p ON p.id = m.user_id WHERE p.id = ANY($1::uuid[]) OR lower(p.email) = lower($2::text)", req, &out);
+	if (s == STATUS_OK)
+		s = put_rows(call, db, "invitation",
+		    "SELECT i.id, jsonb_build_object('email', i.email, 'display', i.display, 'role', i.role, 'status', i.status, 'created_at', i.created_at) FROM invitation i"
+		    " WHERE i.id = ANY($1::uuid[]) OR lower(i.email) = lower($2::text) LIMIT 1000", req, &out);
+	reply = arena_str(&call->arena, buf_view(&out));
+	buf_fini(&out);
+	if (s == STATUS_OK && req->has_to_erase && req->to_erase)
+		s = rehearse(call, db, reply);
+	if (s == STATUS_OK)
+		db_rollback(db);
+	if (s == STATUS_OK)
+		rpc_reply_ok(call, reply);
+	else
+		handler_fail(call, db, s);
 }

@@ -129,6 +129,15 @@ def test_a_user_is_erased(fresh):
     assert canary.email not in str(fresh.backend.get("/users").json())
 
 
+def test_the_last_administrator_is_not_erased(fresh):
+    known(fresh, "user", 1)
+    for _ in range(2):
+        assert fresh.native.post("/privacy/erase", json={"email": fresh.email}).status_code == 409
+    entry = fresh.backend.get("/audit/logs", params={"resource": "user"}).json()
+    assert "[erased]" not in str(entry)
+    assert fresh.native.post("/privacy/erase", json={"email": "nobody@example.com"}).json()["subjects"] == []
+
+
 def test_a_legal_hold_stops_an_erasure(fresh):
     canary = Canary()
     made = populate(fresh, canary)
