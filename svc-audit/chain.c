@@ -108,7 +108,8 @@ void chain_hash(const uint8_t tenant[16], int64_t n, const uint8_t previous[32],
 	for (int i = 0; i < 8; i++)
 		*at++ = (char)((uint64_t)n >> (56 - 8 * i));
 	at = (char *)memcpy(at, previous, 32) + 32;
-	memcpy(at, canonical.p, canonical.n);
+	if (canonical.n)
+		memcpy(at, canonical.p, canonical.n);
 	sha256(all, size, out);
 	if (all != small)
 		free(all);
