@@ -20,6 +20,7 @@
 #include "gateway/revocations.h"
 #include "gateway/settings.h"
 #include "gateway/tls.h"
+#include "gateway/watch.h"
 #include "http/http.h"
 #include "rpc/client.h"
 #include "rpc/handoff.h"
@@ -87,6 +88,7 @@ struct gateway {
 	struct tls *tls;       /* NULL: plain */
 	struct counters *counters;
 	struct rates *rates;   /* NULL: no limits */
+	struct watch *watch;   /* what was refused, for the audit log */
 	struct revocations *revocations;
 	struct key_store *keys;
 	atomic_uint refs_generation; /* grows when every cached reference is to be forgotten */

@@ -83,6 +83,7 @@ static void make_shared_state(struct gateway *g)
 	g->docs = docs_load(g->settings.docs_dir);
 	g->revocations = revocations_new();
 	g->keys = key_store_new();
+	g->watch = watch_new();
 	atomic_store(&g->keys_asked_us, -KEY_WAIT_US);
 	g->control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (g->control_fd < 0)

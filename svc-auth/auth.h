@@ -20,6 +20,8 @@ void auth_profile(struct rpc_call *call, struct db_conn *db);
 void auth_profile_update(struct rpc_call *call, struct db_conn *db);
 void auth_permissions(struct rpc_call *call, struct db_conn *db);
 void auth_principal_resolve(struct rpc_call *call, struct db_conn *db);
+void auth_subjects_find(struct rpc_call *call, struct db_conn *db);
+void auth_subjects_erase(struct rpc_call *call, struct db_conn *db);
 void users_list(struct rpc_call *call, struct db_conn *db);
 void users_export(struct rpc_call *call, struct db_conn *db);
 void users_get(struct rpc_call *call, struct db_conn *db);

@@ -13,6 +13,8 @@ const struct op auth_ops[] = {
 	{ .rpc = "Auth.Jwks", .kind = OP_LOOP, .on_loop = auth_jwks },
 	{ .rpc = "Auth.Changes", .kind = OP_LOOP, .on_loop = auth_changes },
 	{ .rpc = "Auth.ResolvePrincipal", .kind = OP_HANDLER, .handler = auth_principal_resolve },
+	{ .rpc = "AuthSubjects.Find", .kind = OP_HANDLER, .handler = auth_subjects_find },
+	{ .rpc = "AuthSubjects.Erase", .kind = OP_HANDLER, .handler = auth_subjects_erase },
 	{ .rpc = "Users.List", .kind = OP_HANDLER, .handler = users_list },
 	{ .rpc = "Users.Export", .kind = OP_HANDLER, .handler = users_export },
 	{ .rpc = "Users.Get", .kind = OP_HANDLER, .handler = users_get },

@@ -1,4 +1,5 @@
 /* What the customers service does: a row per RPC; logic is in convert.c and territories.c. */
+#include "resource/subjects.h"
 #include "svc-customers/ops.h"
 
 const struct resource tag_resource = {
@@ -66,6 +67,8 @@ const struct op customers_ops[] = {
 	{ .rpc = "Tags.List", .kind = OP_LIST, .resource = &tag_resource },
 	{ .rpc = "Tags.Create", .kind = OP_CREATE, .resource = &tag_resource },
 	OPS_RESOURCE("Territories", &territory_resource),
+	{ .rpc = "CustomersSubjects.Find", .kind = OP_HANDLER, .handler = subjects_find },
+	{ .rpc = "CustomersSubjects.Erase", .kind = OP_HANDLER, .handler = subjects_erase },
 	{ .rpc = "Territories.AssignAccounts", .kind = OP_HANDLER, .handler = territory_assign },
 };
 const size_t customers_n_ops = sizeof(customers_ops) / sizeof(customers_ops[0]);

@@ -56,7 +56,7 @@ static void page_put(struct buf *b, const struct list *l, const PGresult *res)
 	for (int i = 0; i < n && i < limit; i++) {
 		size_t at = wire_open(b, 1);
 
-		entity_put(b, p, res, i, 0);
+		entity_show(b, p, res, i, 0);
 		wire_close(b, at);
 	}
 	if (n > limit) {

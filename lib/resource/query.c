@@ -4,6 +4,7 @@
 
 #include "base/codec.h"
 #include "base/wire.h"
+#include "db/array.h"
 #include "resource/internal.h"
 
 /* -- reading ------------------------------------------------------------------------------------------------------- */
@@ -254,34 +255,15 @@ static const char *sql_op(enum filter_op op)
 	return ops[op];
 }
 
-/* An array literal of texts, as a parameter. */
-static const char *array_param(struct arena *a, const char *const *v, size_t n)
-{
-	struct buf b = { 0 };
-	const char *out;
-
-	buf_c(&b, '{');
-	for (size_t i = 0; i < n; i++) {
-		buf_z(&b, i ? ",\"" : "\"");
-		for (const char *s = v[i]; *s; s++) {
-			if (*s == '"' || *s == '\\')
-				buf_c(&b, '\\');
-			buf_c(&b, *s);
-		}
-		buf_c(&b, '"');
-	}
-	buf_c(&b, '}');
-	out = arena_strdup(a, buf_view(&b));
-	buf_fini(&b);
-	return out;
-}
-
 static void put_array(struct sql *q, const char *const *v, size_t n, const char *type)
 {
 	char array[32];
+	struct buf b = { 0 };
 
 	snprintf(array, sizeof(array), "%s[]", type);
-	sql_value(q, array_param(q->arena, v, n), array);
+	for (size_t i = 0; i < n; i++)
+		db_array_put(&b, str_of(v[i]));
+	sql_value(q, db_array_end(&b, q->arena), array);
 }
 
 static size_t keys_split(struct arena *a, const struct filter *f, bool ids, const char ***out)

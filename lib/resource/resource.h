@@ -39,6 +39,8 @@ struct resource {
 	const char *lower;        /* fields stored in lower case with '_' for spaces: "status source" */
 	const char *defaults;     /* "status=active is_active=true": on create when absent */
 	const char *seed;         /* "stage_seed": SQL function that gives a tenant its first rows; called before its first use, idempotent */
+	/* Rewrites an entity that was read (wire bytes) before it is answered. NULL: it is answered as it is. Any thread. */
+	void (*reveal)(struct str entity, struct buf *out);
 	/* Optional check with an if: may call rpc_violate. present: field numbers that are written. Loop thread. */
 	void (*before_write)(struct rpc_call *call, const struct schema_message *m, struct str entity, bool create);
 };
