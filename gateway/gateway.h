@@ -31,11 +31,12 @@
 struct gateway;
 struct request;
 struct route_series;
+struct feed;
 
 /* Numbers of one thread, published for /metrics once a second. */
 struct worker_numbers {
 	struct http_stats http;
-	size_t principals, refs;
+	size_t principals, refs, feed_clients;
 	struct rpc_service_stats services[SERVICES_MAX * 4];
 	size_t n_services;
 };
@@ -61,6 +62,7 @@ struct worker {
 	uint64_t span;               /* source of span ids */
 	struct route_series *series; /* metric series by route and status */
 	unsigned exports;            /* under way */
+	struct feed *feed;
 	int wake_fd;                 /* eventfd: the control thread has news */
 	struct event *wake, *tick;
 	bool draining;

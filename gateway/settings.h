@@ -12,7 +12,7 @@ struct gateway_settings {
 	const char *tls_cert_file, *tls_key_file, *trusted_proxies;
 	const char *issuer, *audience;
 	const char *log_format, *log_level;
-	long threads, rate_limit_scale, max_connections, body_limit;
+	long threads, rate_limit_scale, max_connections, body_limit, feed_clients;
 };
 
 extern const struct setting gateway_settings_rows[];

@@ -50,6 +50,7 @@ struct route {
 	bool is_list;
 	const char *export_name;       /* the list is streamed as a file of this name; NULL: it is not */
 	const struct schema_method *export_note; /* called before the first row; NULL: none */
+	bool feed;                     /* answered by gateway/feed.c */
 	struct route_impl *impl;
 };
 
@@ -154,6 +155,7 @@ struct encode_input {
 	struct str path, query;      /* raw, as the client sent them (with the /~dialect prefix) */
 	struct str trace, request;   /* ids */
 	int64_t now_us;
+	const struct dialect *shown; /* in whose words entities of events are; NULL: by their contract */
 	struct ref_lookup refs;
 	struct arena *arena;
 };
@@ -166,6 +168,9 @@ struct encoded {
 
 /* reply: wire bytes of rpc->output. Appends the body to out. False: the reply is malformed (INTERNAL). */
 bool route_encode(const struct encode_input *in, struct str reply, struct buf *out, struct encoded *info);
+
+/* One item of a list's reply, as the list prints it. False: malformed. */
+bool route_encode_item(const struct encode_input *in, struct str item, struct buf *out);
 
 struct exported {
 	size_t rows;

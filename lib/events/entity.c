@@ -50,7 +50,7 @@ static const char *column_of(const struct schema_field *f, char out[COLUMN_MAX])
 	return name;
 }
 
-static bool message_has_column(const struct schema_message *m, struct str column)
+const struct schema_field *entity_field_of(const struct schema_message *m, struct str column)
 {
 	char name[COLUMN_MAX];
 
@@ -60,10 +60,10 @@ static bool message_has_column(const struct schema_message *m, struct str column
 
 		if (f->secret)
 			continue;
-		if (*c ? str_eq(str_of(c), column) : !f->repeated && message_has_column(f->message, column))
-			return true;
+		if (*c ? str_eq(str_of(c), column) : !f->repeated && entity_field_of(f->message, column))
+			return f;
 	}
-	return false;
+	return NULL;
 }
 
 static bool one_of(struct str s, const char *const *words)
@@ -92,7 +92,7 @@ static bool column_leaves(const struct schema_message *m, struct str column)
 
 	if (one_of(column, inner))
 		return false;
-	return m ? message_has_column(m, column) : !speaks_of_secret(column);
+	return m ? entity_field_of(m, column) != NULL : !speaks_of_secret(column);
 }
 
 /* -- what changed */
