@@ -158,6 +158,11 @@ static void answer_page(struct feed_client *c, struct str body)
 	reply_send(c->r, 200, "application/json; charset=utf-8", body);
 }
 
+static bool is_gone(const struct feed_client *c)
+{
+	return http_gone(c->r->x) || (c->begun && http_half_closed(c->r->x));
+}
+
 static bool may_wait(const struct feed_client *c)
 {
 	return !c->feed->draining && clock_mono_us() < c->until_us;
@@ -195,7 +200,7 @@ static void deliver(struct feed_client *c, const struct feed_page *page, struct 
 	memcpy(c->cursor, page->cursor.p, page->cursor.n);
 	c->cursor[page->cursor.n] = 0;
 	c->position = page->position;
-	if (http_gone(c->r->x)) {
+	if (is_gone(c)) {
 		leave(c);
 		reply_end(c->r, 499, false);
 	} else if (!auth_still_good(c->r)) {
@@ -471,7 +476,7 @@ static void end_wait(struct feed_client *c)
 
 static void look_at(struct feed_client *c, int64_t now)
 {
-	if (http_gone(c->r->x)) {
+	if (is_gone(c)) {
 		leave(c);
 		reply_end(c->r, 499, false);
 	} else if (!auth_still_good(c->r)) {

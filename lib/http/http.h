@@ -78,6 +78,8 @@ void http_reply_end(struct http_exchange *x);
 void http_reply_abort(struct http_exchange *x);
 
 bool http_gone(const struct http_exchange *x);
+/* The client has closed its side. It may still read; one that follows a stream without end is as good as gone. */
+bool http_half_closed(const struct http_exchange *x);
 
 /* tls may be NULL (an SSL_CTX otherwise, see tls.h; SIGPIPE is then ignored in the process). Does not listen yet. */
 struct http_server *http_server_new(struct event_base *base, const struct http_app *app, void *tls_ctx);

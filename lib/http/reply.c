@@ -203,6 +203,11 @@ bool http_gone(const struct http_exchange *x)
 	return x->conn->state == CONN_CLOSED;
 }
 
+bool http_half_closed(const struct http_exchange *x)
+{
+	return x->conn->eof;
+}
+
 struct str http_header_get(const struct http_request *req, const char *name)
 {
 	return http_headers_get(req->headers, req->n_headers, name, NULL);
