@@ -194,5 +194,7 @@ int dialect_error(const struct dialect *d, const struct route *route, const stru
 
 /* OpenAPI 3.1 document of the dialect. server_url: "http://127.0.0.1:5000". */
 void dialect_openapi(const struct dialects *ds, const struct dialect *d, struct str server_url, struct buf *out);
+/* AsyncAPI 3.0 document of the feed and the bus. version: of the product. False: no dialect has a feed. */
+bool dialects_asyncapi(const struct dialects *ds, const char *version, struct str scheme, struct str authority, struct buf *out);
 
 #endif

@@ -5,6 +5,7 @@ import json
 import os
 import selectors
 import socket
+import subprocess
 import threading
 import time
 import uuid
@@ -14,6 +15,7 @@ import requests
 
 import faults
 from conftest import AT_5000, HOST, OFFSET, Face, wait_until
+from documents import ROOT
 
 pytestmark = [pytest.mark.bus]
 # well formed, but of no event: behind the end of every feed
@@ -315,3 +317,32 @@ def test_a_stream_outlives_the_service_behind_it(fresh):
     assert [json.loads(s.next()["data"])["data"]["entity"]["given"] for _ in names] == names
     s.close()
     faults.wait_healthy()
+
+
+# -- the document
+
+
+def test_asyncapi_is_valid_and_tells_of_every_event(fresh, tmp_path):
+    text = requests.get(AT_5000 + "/asyncapi.json", timeout=10).text
+    document = json.loads(text)
+    events = set(document["channels"]["feed"]["messages"])
+    assert {"customers.lead.created", "auth.user.registered", "audit.log.exported"} <= events
+    assert {c for c in document["channels"] if c.startswith("crm.")} == {"crm.auth.v1", "crm.customers.v1", "crm.audit.v1"}
+    assert "given" in document["components"]["schemas"]["entity.lead"]["properties"]
+    (tmp_path / "asyncapi.json").write_text(text)
+    parser = ROOT / "build/vendor/@asyncapi/parser/browser/index.js"
+    assert parser.exists(), "deploy/local/install-deps test"
+    check = ["node", str(ROOT / "tests/e2e/clients/asyncapi-check.cjs"), str(parser)]
+    r = subprocess.run([*check, str(tmp_path / "asyncapi.json")], capture_output=True, text=True, timeout=120)
+    assert r.returncode == 0, r.stdout + r.stderr[-2000:]
+    # the checker does see what is wrong
+    document["channels"]["feed"]["messages"]["customers.lead.created"]["$ref"] = "#/components/messages/nothing"
+    (tmp_path / "broken.json").write_text(json.dumps(document))
+    assert subprocess.run([*check, str(tmp_path / "broken.json")], capture_output=True, timeout=120).returncode == 1
+    # what the feed sends is what the document says
+    start = now(fresh.native)
+    lead(fresh, "Described")
+    event = all_since(fresh.native, start, 1)[0][0]
+    described = document["components"]["schemas"]
+    assert set(event) <= set(described["event"]["properties"]) and set(described["event"]["required"]) <= set(event)
+    assert set(event["data"]["entity"]) <= set(described["entity.lead"]["properties"])
