@@ -264,12 +264,9 @@ static void moved_put(struct buf *out, const PGresult *res, int row)
 
 static int64_t number(const PGresult *res, int row, int col)
 {
-	char text[24] = "";
-	int n = PQgetlength(res, row, col);
+	int64_t v = 0;
 
-	if (!PQgetisnull(res, row, col) && n < (int)sizeof(text))
-		memcpy(text, PQgetvalue(res, row, col), (size_t)n);
-	return strtoll(text, NULL, 10);
+	return str_to_i64((struct str){ PQgetvalue(res, row, col), (size_t)PQgetlength(res, row, col) }, &v) ? v : 0;
 }
 
 /* Rows: xmin of the snapshot, xid of the row (both as text), tenant and position; one row of NULLs when nothing moved. */
