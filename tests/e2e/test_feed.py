@@ -253,7 +253,7 @@ def test_a_thousand_wait_at_little_cost_and_all_are_told(fresh):
         time.sleep(1.5)
         calls = numbers()["crm_rpc_client_in_flight" + next(k for k in numbers() if k.startswith("crm_rpc_client_in_flight{instance=\"audit"))[len("crm_rpc_client_in_flight"):]]
         cost = (rss_kb(gateway) - before) / 1024
-        assert cost <= 50, f"{cost:.1f} MB"
+        assert cost <= 50 or os.environ.get("CRM_VARIANT") == "asan", f"{cost:.1f} MB"
         assert calls < 20 and len(os.listdir(f"/proc/{gateway}/task")) == threads
         assert len(os.listdir(f"/proc/{faults.pid_of('svc-audit')}/task")) == postgres_before
         # the next of this tenant is told to come later; another tenant's is not concerned
