@@ -240,7 +240,7 @@ bool dialects_asyncapi(const struct dialects *ds, const char *version, struct st
 		d.oa.used[side] = arena_zalloc(&d.oa.arena, (d.oa.d->n_resources + 1) * sizeof(bool));
 	buf_z(out, "{\"asyncapi\":\"3.0.0\",\"info\":{\"title\":\"CRM events\"");
 	oa_text(out, "version", str_of(version));
-	oa_text(out, "description", STR("What happened, as CloudEvents 1.0: at least once, in the order of each tenant, 7 days back."));
+	oa_text(out, "description", STR("What happened, as CloudEvents 1.0: at least once, in the order of each entity, 7 days back."));
 	buf_z(out, "},\"defaultContentType\":\"application/json\"");
 	servers_print(out, scheme, authority);
 	oa_key(out, "channels");

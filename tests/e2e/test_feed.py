@@ -22,6 +22,16 @@ pytestmark = [pytest.mark.bus]
 FAR = base64.urlsafe_b64encode(b"\x01" + (10**12).to_bytes(8, "big") + b"mark").decode().rstrip("=")
 
 
+def in_order(bus, seen, wanted):
+    """The PostgreSQL bus keeps the order of a service's events, Kafka that of each entity's."""
+    return sorted(seen) == sorted(wanted) if bus == "kafka" else seen == wanted
+
+
+@pytest.fixture(scope="module")
+def bus(stack):
+    return faults.status()["bus"]
+
+
 def lead(tenant, name):
     r = tenant.saas.post("/leads", json={"firstName": name, "lastName": "Feed"})
     assert r.status_code == 201, r.text
@@ -97,16 +107,20 @@ class Stream:
         self.s.close()
 
 
-def test_events_come_in_order_and_a_cursor_goes_on(fresh):
+def test_events_come_in_order_and_a_cursor_goes_on(fresh, bus):
     start = now(fresh.native)
     names = [f"L{i}" for i in range(7)]
     ids = [lead(fresh, n) for n in names]
     fresh.saas.put(f"/leads/{ids[0]}", json={"firstName": "Changed"})
     fresh.saas.delete(f"/leads/{ids[1]}")
     events, end = all_since(fresh.native, start, 9, limit=2, types="customers.lead.*")
-    assert [e["type"].rsplit(".", 1)[1] for e in events] == ["created"] * 7 + ["updated", "deleted"]
-    assert [e["data"]["entity"]["given"] for e in events[:8]] == [*names, "Changed"]
-    assert "given" in events[7]["data"]["changed"] and "family" not in events[7]["data"]["changed"] and events[8]["data"]["entity"] is None
+    assert in_order(bus, [e["type"].rsplit(".", 1)[1] for e in events], ["created"] * 7 + ["updated", "deleted"])
+    by_entity = {}
+    for e in events:
+        by_entity.setdefault(e["subject"], []).append((e["type"].rsplit(".", 1)[1], e["data"]["entity"] and e["data"]["entity"]["given"]))
+    assert in_order(bus, list(by_entity.values()), [[("created", "L0"), ("updated", "Changed")], [("created", "L1"), ("deleted", None)], *[[("created", n)] for n in names[2:]]])
+    updated = next(e for e in events if e["type"].endswith(".updated"))
+    assert "given" in updated["data"]["changed"] and "family" not in updated["data"]["changed"]
     assert len({e["id"] for e in events}) == 9 and all(e["specversion"] == "1.0" and e["source"] == "/svc-customers" for e in events)
     assert page(fresh.native, after=end)["items"] == []
     # every event's own cursor goes on behind it
@@ -206,9 +220,11 @@ def test_a_stream_is_resumed_by_last_event_id(fresh):
     s = Stream(fresh.token, "?after=now&types=customers.lead.*")
     assert s.status == 200 and s.headers["content-type"] == "text/event-stream" and s.headers["cache-control"] == "no-store"
     time.sleep(0.3)
-    ids = [lead(fresh, f"S{i}") for i in range(3)]
-    events = [s.next() for _ in range(3)]
-    assert [json.loads(e["data"])["data"]["entity"]["given"] for e in events] == ["S0", "S1", "S2"] and len(ids) == 3
+    events = []
+    for i in range(3):
+        lead(fresh, f"S{i}")
+        events.append(s.next())
+    assert [json.loads(e["data"])["data"]["entity"]["given"] for e in events] == ["S0", "S1", "S2"]
     assert all(e["event"] == "customers.lead.created" for e in events)
     s.close()
     lead(fresh, "S3")
@@ -307,14 +323,14 @@ def test_a_drain_tells_everybody_to_come_again_and_nothing_is_missed(fresh):
 
 
 @pytest.mark.faults
-def test_a_stream_outlives_the_service_behind_it(fresh):
+def test_a_stream_outlives_the_service_behind_it(fresh, bus):
     s = Stream(fresh.token, "?after=now&types=customers.lead.*")
     time.sleep(0.5)
     faults.kill("svc-audit")
     names = [f"K{i}" for i in range(5)]
     for n in names:
         lead(fresh, n)
-    assert [json.loads(s.next()["data"])["data"]["entity"]["given"] for _ in names] == names
+    assert in_order(bus, [json.loads(s.next()["data"])["data"]["entity"]["given"] for _ in names], names)
     s.close()
     faults.wait_healthy()
 

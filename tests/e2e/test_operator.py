@@ -131,7 +131,7 @@ def in_feed(fresh):
         cursor = page["cursor"]
 
 
-def test_a_consumer_that_lost_something_is_refilled(fresh):
+def test_a_consumer_that_lost_something_is_refilled(fresh, bus):
     tenant = tenant_of(fresh)
     changes(fresh, 10)
     wait_until(lambda: len(in_feed(fresh)) == 30, 20)
@@ -146,10 +146,12 @@ def test_a_consumer_that_lost_something_is_refilled(fresh):
     assert len(in_feed(fresh)) < 30
     told = json.loads(crm("replay", "--from", since, "--to", "feed", "-o", "json").stdout)
     assert told["lacked"]["feed"] >= 25
-    assert in_feed(fresh) == before and len(before) == 30
+    refilled = in_feed(fresh)
+    # Kafka keeps the order of each entity, and so the refill; the PostgreSQL bus that of all
+    assert (sorted(refilled) == sorted(before) if bus == "kafka" else refilled == before) and len(before) == 30
     assert audit() == entries, "who had them all has none twice"
     told = json.loads(crm("replay", "--from", since, "--to", "feed", "-o", "json").stdout)
-    assert told["lacked"] == {"feed": 0} and in_feed(fresh) == before
+    assert told["lacked"] == {"feed": 0} and in_feed(fresh) == refilled
     for args in (("--from", "yesterday", "--to", "feed"), ("--from", since, "--to", "nobody"), ("--from", "nobody:1/1", "--to", "feed")):
         assert crm("replay", *args, ok=False).returncode == 2
 
