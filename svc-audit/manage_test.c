@@ -17,6 +17,16 @@ static PGconn *app;
 static struct signer *signer;
 static char public_key[SIGN_KEY_HEX + 1];
 
+const struct schema *service_schema(void)
+{
+	return test_schema;
+}
+
+struct db *service_db(void)
+{
+	return test_db;
+}
+
 /* Appends n events as the consumer does, the last one at `at`, a second apart; what observe() says fired is the result. */
 static int append(const char *tenant, const char *type, int n, int64_t at)
 {
