@@ -32,10 +32,13 @@ bench: build ## measure product against raw statement, print the table, write bu
 lint: ## banned functions, formats, shell scripts
 	@tools/lint
 
+contracts: ## are the contracts compatible with those of the last release? (tools/contracts says more)
+	@tools/contracts check
+
 stop: ## stop what `make run` started
 	@./crm stop
 
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: help run deps test-deps build test unit fuzz bench lint stop clean
+.PHONY: help run deps test-deps build test unit fuzz bench lint contracts stop clean

@@ -374,6 +374,8 @@ static enum status round_once(struct consumer *c)
 
 	if (s == STATUS_OK)
 		s = bus_consumer_poll(c->bus, POLL_MS, BATCH, &messages, &n);
+	if (s != STATUS_OK)
+		c->topics_ready = false; /* a broker that was replaced has none */
 	if (s != STATUS_OK || n == 0)
 		return s;
 	decode(c, messages, n);

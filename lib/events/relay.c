@@ -285,8 +285,10 @@ static enum status carry(int *n)
 	s = bus_ready();
 	if (s == STATUS_OK)
 		s = publish_rows(r, *n);
-	if (s != STATUS_OK)
+	if (s != STATUS_OK) {
+		relay.topic_ready = false; /* a broker that was replaced has none */
 		goto out;
+	}
 	next.id = cell_number(r, *n - 1, C_ID);
 	next.stream_seq += *n;
 	s = str_to_u64(cell(r, *n - 1, C_XID), &next.xid) ? position_store(next) : STATUS_INTERNAL;
