@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/codec.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "events/bus.h"
 #include "events/pgconn.h"
@@ -167,9 +168,11 @@ static enum status handle_tenant(struct consumer *c, size_t first, size_t to)
 /* One transaction over items[from..to). */
 static enum status apply(struct consumer *c, size_t from, size_t to)
 {
-	enum status s = pgconn_begin(c->conn);
+	enum status s;
 	size_t fresh = 0;
 
+	fault_point("before_inbox");
+	s = pgconn_begin(c->conn);
 	if (s == STATUS_OK)
 		s = inbox_insert(c, from, to);
 	for (size_t i = from; s == STATUS_OK && i < to; i++)
@@ -184,6 +187,7 @@ static enum status apply(struct consumer *c, size_t from, size_t to)
 		pgconn_rollback(c->conn);
 		return PQstatus(c->conn) == CONNECTION_OK ? s : STATUS_UNAVAILABLE;
 	}
+	fault_point("after_inbox");
 	count(c, &c->stats.events, fresh);
 	count(c, &c->stats.duplicates, to - from - fresh);
 	return STATUS_OK;

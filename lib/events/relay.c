@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "events/bus.h"
 #include "events/entity.h"
@@ -282,11 +283,13 @@ static enum status carry(int *n)
 	*n = PQntuples(r);
 	if (*n == 0)
 		goto out;
+	fault_point("before_publish");
 	s = bus_ready();
 	if (s == STATUS_OK)
 		s = publish_rows(r, *n);
 	if (s != STATUS_OK)
 		goto out;
+	fault_point("after_publish");
 	next.id = cell_number(r, *n - 1, C_ID);
 	next.stream_seq += *n;
 	s = str_to_u64(cell(r, *n - 1, C_XID), &next.xid) ? position_store(next) : STATUS_INTERNAL;
