@@ -144,6 +144,25 @@ static void test_slow_transaction_is_not_overtaken(void **state)
 	PQfinish(quick);
 }
 
+static void test_days_of_the_outbox_keep_one_order(void **state)
+{
+	PGconn *c = app();
+	int64_t seq = stream_seq_now();
+	char sql[500];
+
+	exec(c, "BEGIN");
+	for (int i = 1; i <= 6; i++) { /* the later the number, the earlier the day */
+		snprintf(sql, sizeof sql, "INSERT INTO outbox (event_id, tenant_id, type, request_id, created_at) VALUES (gen_random_uuid(), '" TENANT "',"
+			" 'customers.thing.made', '%d', now() + interval '3 days' - interval '1 day' * %d)", i, i);
+		exec(c, sql);
+	}
+	exec(c, "COMMIT");
+	relay_wake();
+	for (int i = 1; i <= 6; i++)
+		expect_number(i, &seq);
+	PQfinish(c);
+}
+
 static void test_rolled_back_transaction_says_nothing(void **state)
 {
 	PGconn *c = app();
@@ -371,6 +390,7 @@ int main(void)
 	};
 	const struct CMUnitTest together[] = {
 		cmocka_unit_test(test_slow_transaction_is_not_overtaken),
+		cmocka_unit_test(test_days_of_the_outbox_keep_one_order),
 		cmocka_unit_test(test_rolled_back_transaction_says_nothing),
 		cmocka_unit_test(test_event_says_what_changed),
 		cmocka_unit_test(test_entity_without_message_keeps_its_secrets),
