@@ -117,7 +117,7 @@ FILL = """
 SET search_path = audit, extensions;
 DROP INDEX IF EXISTS entry_search;
 CREATE FUNCTION pg_temp.field(number int, value bytea) RETURNS bytea LANGUAGE sql AS $$
-    SELECT set_byte('\\x00', 0, number * 8 + 2) || CASE WHEN length(value) < 128 THEN set_byte('\\x00', 0, length(value))
+    SELECT CASE WHEN number < 16 THEN set_byte('\\x00', 0, number * 8 + 2) ELSE set_byte('\\x0001', 0, number * 8 + 2) END || CASE WHEN length(value) < 128 THEN set_byte('\\x00', 0, length(value))
         ELSE set_byte(set_byte('\\x0000', 0, 128 + length(value) % 128), 1, length(value) / 128) END || value $$;
 CREATE FUNCTION pg_temp.fill(tenant uuid, n int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
