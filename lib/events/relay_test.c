@@ -388,6 +388,8 @@ static void test_second_relay_stands_by_and_takes_over(void **state)
 	waitpid(pid, NULL, 0);
 	write_event(c, 1);
 	wait_position(seq + 1);
+	for (int i = 0; i < 100 && !relay_stats().active; i++)
+		usleep(20000); /* it says so when its round is over */
 	assert_true(relay_stats().active);
 	relay_stop();
 	PQfinish(c);
