@@ -144,6 +144,9 @@ END $$;
 
 
 def verify(stack, gateway, tenant, say, rows=VERIFY_ROWS):
+    def the_audit_log_is_at_rest():
+        return not unaudited(stack, "-infinity")
+    wait(the_audit_log_is_at_rest, 300)
     say(f"  events  filling one chain to {rows:,} entries")
     stack.psql(FILL + f"INSERT INTO chain (tenant_id) VALUES ('{tenant['id']}') ON CONFLICT DO NOTHING;"
                f"ALTER TABLE entry DISABLE TRIGGER append_only; DELETE FROM entry WHERE tenant_id = '{tenant['id']}'; ALTER TABLE entry ENABLE TRIGGER append_only;"
