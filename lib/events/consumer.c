@@ -18,9 +18,9 @@
 #define BATCH 250
 #define POLL_MS 500
 #define TRIES 5
-#define TRY_PAUSE_MS 250 /* 250, 500, 1000, 2000 between the five */
+#define TRY_PAUSE_MS 50 /* 50, 100, 200, 400 between the five: those behind it wait less than 1 s */
 #define FAILURE_MIN_MS 200
-#define FAILURE_MAX_MS 10000
+#define FAILURE_MAX_MS 800 /* back within 1 s of what it waits for */
 #define STATEMENT_TIMEOUT_MS 30000
 #define STUCK_US (60LL * 1000000)
 #define DEAD_US (180LL * 1000000)

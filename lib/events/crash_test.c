@@ -1,8 +1,9 @@
 /*
  * A process that dies at each fault point of the way from outbox to effect, on both buses: whoever comes after it completes
  * the work, and every effect is there exactly once. Kafka when CRM_TEST_KAFKA=host:port names a broker. Fault points are in
- * test builds only (VARIANT=asan); elsewhere this shows that they are not there.
+ * test builds only (VARIANT=asan); elsewhere this shows that they are not there. And what relay and consumer do without files or disk.
  */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -169,6 +171,130 @@ static void test_a_release_has_no_fault_points(void **state)
 	end(pid);
 }
 
+/* -- R8: without what it needs it waits quietly, and goes on at once */
+
+#define WATCH_S 3
+
+static int64_t cpu_ms(pid_t pid)
+{
+	char path[40], text[600] = "";
+	unsigned long user = 0, system = 0;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof text, f));
+	fclose(f);
+	assert_int_equal(sscanf(strrchr(text, ')') + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system), 2);
+	return (int64_t)(user + system) * 1000 / sysconf(_SC_CLK_TCK);
+}
+
+/* Lines that came through the pipe. */
+static int lines_read(int fd)
+{
+	char part[65536];
+	ssize_t n;
+	int lines = 0;
+
+	for (n = read(fd, part, sizeof part); n > 0; n = read(fd, part, sizeof part)) {
+		for (ssize_t i = 0; i < n; i++)
+			lines += part[i] == '\n';
+	}
+	return lines;
+}
+
+/* What it says goes into a pipe, whose reading end is given. */
+static pid_t start_heard(int *out)
+{
+	int fds[2], saved = dup(STDERR_FILENO);
+	pid_t pid;
+
+	assert_int_equal(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
+	dup2(fds[1], STDERR_FILENO);
+	pid = start(NULL);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(fds[1]);
+	*out = fds[0];
+	return pid;
+}
+
+static void cut_connections(void)
+{
+	pg_fixture_sql(pg, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'crm-%' OR application_name LIKE 'crash-%'");
+}
+
+static void fault_files(pid_t pid, bool on)
+{
+	static struct rlimit before;
+	struct rlimit few = { .rlim_cur = 3, .rlim_max = 3 };
+
+	if (on) {
+		assert_int_equal(prlimit(pid, RLIMIT_NOFILE, NULL, &before), 0);
+		few.rlim_max = before.rlim_max;
+	}
+	assert_int_equal(prlimit(pid, RLIMIT_NOFILE, on ? &few : &before, NULL), 0);
+	if (on)
+		cut_connections();
+}
+
+static void fault_disk(pid_t pid, bool on)
+{
+	if (on)
+		pg_fixture_sql(pg, "CREATE FUNCTION public.full_disk() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no space left'' USING ERRCODE = ''53100''; END';"
+				   "GRANT USAGE ON SCHEMA public TO PUBLIC; CREATE TRIGGER full_disk BEFORE INSERT ON customers.inbox FOR EACH ROW EXECUTE FUNCTION public.full_disk();"
+				   "CREATE TRIGGER full_disk BEFORE UPDATE ON customers.outbox_position FOR EACH ROW EXECUTE FUNCTION public.full_disk()");
+	else
+		pg_fixture_sql(pg, "DROP FUNCTION public.full_disk() CASCADE");
+}
+
+static void waits_quietly(void (*fault)(pid_t pid, bool on))
+{
+	int64_t cpu, began;
+	int out, lines;
+	pid_t pid;
+
+	uuid7(mark);
+	pid = start_heard(&out);
+	write_transaction(0);
+	wait_number(EFFECTS, EACH);
+	fault(pid, true);
+	write_transaction(1);
+	sleep(1);
+	(void)lines_read(out);
+	cpu = cpu_ms(pid);
+	sleep(WATCH_S);
+	cpu = cpu_ms(pid) - cpu;
+	lines = lines_read(out);
+	assert_int_equal(number_of(EFFECTS), EACH);
+	assert_true(cpu < WATCH_S * 100); /* a tenth of a core */
+	assert_in_range(lines, 1, WATCH_S * 10);
+	fault(pid, false);
+	began = clock_mono_us();
+	wait_number(EFFECTS, 2 * EACH);
+	assert_true(clock_mono_us() - began < 2500000); /* R8 says 1 s; relay and consumer one after the other, and a noisy machine */
+	end(pid);
+	close(out);
+}
+
+static void test_without_file_descriptors(void **state)
+{
+	waits_quietly(fault_files);
+}
+
+static void test_without_disk_space(void **state)
+{
+	waits_quietly(fault_disk);
+}
+
+static int run_starved(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_without_file_descriptors), cmocka_unit_test(test_without_disk_space) };
+
+	return cmocka_run_group_tests_name("starved", tests, NULL, NULL);
+}
+
 static int run_on(const char *url, const char *name)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +320,7 @@ int main(void)
 	bus_migrate(pg_fixture_url(pg, "bus_owner"), "lib/events/schema/bus");
 	pg_fixture_sql(pg, "CREATE TABLE customers.effect (event_id uuid, mark text); GRANT SELECT, INSERT ON customers.effect TO customers_app");
 	failed = run_on(pg_fixture_url(pg, "bus_app"), "crashes, PostgreSQL bus");
+	failed += run_starved();
 	if (kafka) {
 		snprintf(url, sizeof url, "kafka://%s", kafka);
 		failed += run_on(url, "crashes, Kafka");

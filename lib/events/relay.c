@@ -28,7 +28,7 @@
 #define IDLE_MAX_MS 1000
 #define STANDBY_MS 1000
 #define FAILURE_MIN_MS 200
-#define FAILURE_MAX_MS 10000
+#define FAILURE_MAX_MS 800 /* back within 1 s of what it waits for */
 #define LAG_EVERY_US (5 * 1000000)
 #define STOP_SECONDS 5
 
