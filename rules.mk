@@ -7,7 +7,7 @@ OUT     := build/$(VARIANT)
 GEN     := build/gen
 BIN     := $(OUT)/bin
 
-PROGRAMS := gateway svc-auth svc-customers svc-audit
+PROGRAMS := gateway svc-auth svc-customers svc-sales svc-audit
 
 CC       ?= gcc
 CSTD     := -std=gnu11 -D_GNU_SOURCE
@@ -35,7 +35,7 @@ CFLAGS = $(CSTD) $(OPT) $(HARDEN) $(WARN) $(INC) $(PKG_CFLAGS) -MMD -MP
 PROTOS    := $(wildcard proto/*.proto)
 PB_C      := $(patsubst proto/%.proto,$(GEN)/proto/%.pb-c.c,$(PROTOS)) $(GEN)/google/protobuf/descriptor.pb-c.c
 PB_O      := $(patsubst $(GEN)/%.c,$(OUT)/gen/%.o,$(PB_C))
-DESC_NAMES := common auth customers audit events dialect
+DESC_NAMES := common auth customers sales audit events dialect
 DESCS     := $(patsubst %,$(GEN)/descriptors/%.pb,$(DESC_NAMES))
 DIALECT_TXT := $(wildcard gateway/dialects/*.textproto)
 DIALECT_PB  := $(patsubst gateway/dialects/%.textproto,$(GEN)/dialects/%.pb,$(DIALECT_TXT))

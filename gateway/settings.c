@@ -12,7 +12,7 @@
 const struct setting gateway_settings_rows[] = {
 	TEXT("LISTEN", listen, "127.0.0.1:5000=backend,saas,system 127.0.0.1:8000=elevate,mvp",
 	    "listeners and their dialects; the first dialect shapes errors that belong to none"),
-	TEXT("SERVICES", services, "auth=tcp://127.0.0.1:7101 customers=tcp://127.0.0.1:7102 audit=tcp://127.0.0.1:7103",
+	TEXT("SERVICES", services, "auth=tcp://127.0.0.1:7101 customers=tcp://127.0.0.1:7102 audit=tcp://127.0.0.1:7103 sales=tcp://127.0.0.1:7104",
 	    "services and the URLs of their instances"),
 	TEXT("ADMIN_LISTEN", admin_listen, "127.0.0.1:9100", "/livez /readyz /metrics /version; never public"),
 	TEXT("ENVELOPE_KEY_FILE", envelope_key_file, NULL, "64 hex digits, the same file for gateway and services"),

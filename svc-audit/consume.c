@@ -16,7 +16,7 @@
 
 #define VERIFY_STATEMENT_TIMEOUT_MS 30000
 
-static const char *const topics[] = { "crm.auth.v1", "crm.customers.v1", "crm.audit.v1" };
+static const char *const topics[] = { "crm.auth.v1", "crm.customers.v1", "crm.sales.v1", "crm.audit.v1" };
 
 const struct audit_settings *audit_settings;
 const struct signer *audit_signer;
@@ -91,30 +91,16 @@ void audit_stop(void)
 	checkpoint_stop();
 }
 
-static void line(struct buf *out, const char *name, const char *type, const char *help, double value)
-{
-	metrics_head(out, name, type, help);
-	metrics_line(out, name, NULL, STR(""), value);
-}
-
 void audit_metrics(struct buf *out)
 {
 	struct checkpoint_stats k = checkpoint_stats();
-	struct consumer_stats c;
 
 	if (!consumer)
 		return;
-	c = consumer_stats(consumer);
-	line(out, "crm_consumer_healthy", "gauge", "1: the last round reached PostgreSQL and the bus", c.healthy);
-	line(out, "crm_consumer_events_total", "counter", "Events whose effect was made", (double)c.events);
-	line(out, "crm_consumer_duplicates_total", "counter", "Events that had been done before", (double)c.duplicates);
-	line(out, "crm_consumer_retries_total", "counter", "Tries of single events that failed", (double)c.retries);
-	line(out, "crm_consumer_dead_letters_total", "counter", "Events that went to a dead-letter topic", (double)c.dead);
-	line(out, "crm_consumer_failures_total", "counter", "Rounds that did not get through", (double)c.failures);
-	line(out, "crm_consumer_lag_seconds", "gauge", "Age of the newest event when its effect was made", c.lag_seconds);
-	line(out, "crm_audit_alerts_fired_total", "counter", "Alert rules that fired", (double)__atomic_load_n(&alerts_fired, __ATOMIC_RELAXED));
-	line(out, "crm_audit_checkpoints_total", "counter", "Ends of chains signed", (double)k.signed_ends);
-	line(out, "crm_audit_checkpoint_failures_total", "counter", "Rounds of signing that failed", (double)k.failures);
+	consumer_metrics(consumer, out);
+	metrics_one(out, "crm_audit_alerts_fired_total", "counter", "Alert rules that fired", (double)__atomic_load_n(&alerts_fired, __ATOMIC_RELAXED));
+	metrics_one(out, "crm_audit_checkpoints_total", "counter", "Ends of chains signed", (double)k.signed_ends);
+	metrics_one(out, "crm_audit_checkpoint_failures_total", "counter", "Rounds of signing that failed", (double)k.failures);
 }
 
 static void reply(struct rpc_call *call, const struct chain_report *r)

@@ -2,7 +2,7 @@
  * What a role may do, as the permission bitmap that tokens carry, and the flat words that clients see.
  *
  * Built in: admin (all), manager (all but tenants.delete, users.delete, roles.write, api_keys.write), agent and its other
- * name user (customers, contacts, leads, tags: read and write; territories, users: read). Other names: the tenant's role rows.
+ * name user (customers, contacts, leads, tags, deals, orders: read and write; territories, users, products: read). Other names: the tenant's role rows.
  * Threading: read-only after roles_init.
  */
 #ifndef CRM_AUTH_ROLES_H

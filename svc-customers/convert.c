@@ -6,6 +6,7 @@
 #include "base/wire.h"
 #include "proto/options.pb-c.h"
 #include "resource/engine.h"
+#include "resource/handler.h"
 #include "svc-customers/keys.h"
 #include "svc-customers/ops.h"
 
@@ -14,10 +15,25 @@ struct convert {
 	struct db_conn *db;
 	struct entity_key lead, account, contact;
 	bool has_account, has_contact;
+	bool has_deal;
 	const char *deal_seq;
 	char lead_id[37], account_id[37], contact_id[37], user[37];
 	const char *why; /* sentence of a CONFLICT */
 };
+
+/* The gateway has asked svc-sales and filled in both keys; the number is what a lead shows. */
+static void deal_read(struct convert *c, struct str key)
+{
+	struct wire_reader r = wire_read(key);
+	struct wire_field f;
+
+	c->has_deal = true;
+	while (wire_next(&r, &f))
+		if (f.number == 2 && f.type == WIRE_VARINT && f.value)
+			c->deal_seq = arena_printf(&c->call->arena, "%" PRId64, (int64_t)f.value);
+	if (!c->deal_seq)
+		rpc_violate(c->call, "deal", "exists", "does not exist", NULL);
+}
 
 static bool request_read(struct convert *c)
 {
@@ -33,10 +49,8 @@ static bool request_read(struct convert *c)
 		} else if (f.number == 3 && f.type == WIRE_BYTES) {
 			c->contact = entity_key_read(c->call, f.bytes);
 			c->has_contact = true;
-		} else if (f.number == 4 && f.type == WIRE_VARINT) {
-			if ((int64_t)f.value < 1)
-				rpc_violate(c->call, "deal_seq", "gte", "must be at least 1", "1");
-			c->deal_seq = arena_printf(&c->call->arena, "%" PRId64, (int64_t)f.value);
+		} else if (f.number == 5 && f.type == WIRE_BYTES) {
+			deal_read(c, f.bytes);
 		}
 	}
 	return !r.bad;
@@ -156,7 +170,7 @@ static bool may_write(const struct convert *c)
 {
 	const struct rpc_principal *who = &c->call->who;
 
-	return rpc_may(who, CRM__V1__PERMISSION__CONTACTS_WRITE) && (c->has_account || rpc_may(who, CRM__V1__PERMISSION__CUSTOMERS_WRITE));
+	return rpc_may(who, CRM__V1__PERMISSION__CONTACTS_WRITE) && (c->has_deal || rpc_may(who, CRM__V1__PERMISSION__DEALS_WRITE)) && (c->has_account || rpc_may(who, CRM__V1__PERMISSION__CUSTOMERS_WRITE));
 }
 
 static enum status convert(struct convert *c)
@@ -179,18 +193,12 @@ static void convert_reply(struct convert *c)
 	struct str entity = { 0 };
 	enum status s = convert(c);
 
+	c->call->status_text = c->why;
 	if (s == STATUS_OK)
 		s = resource_read(c->db, c->call, &lead_resource, c->lead_id, &entity);
 	if (s == STATUS_OK)
 		s = idempotent_finish(c->db, c->call, entity);
-	if (s == STATUS_OK)
-		s = resource_commit(c->db, c->call);
-	else
-		db_rollback(c->db);
-	if (s == STATUS_OK)
-		rpc_reply_ok(c->call, entity);
-	else
-		rpc_reply_error(c->call, s, c->why);
+	handler_end_packed(c->call, c->db, s, entity);
 }
 
 void lead_convert(struct rpc_call *call, struct db_conn *db)

@@ -55,7 +55,7 @@ static void convert_makes_account_and_contact_and_tells(void **state)
 	struct test_call *lead = lead_create("Ada Lovelace", "Engines Ltd"), *t = convert_new(id_of(lead));
 	struct str r;
 
-	wire_put_varint(&t->request, 4, 42);
+	put_key(&t->request, 5, (struct str){ 0 }, 42);
 	call_run(t);
 	assert_status(t, STATUS_OK);
 	r = buf_view(&t->reply);

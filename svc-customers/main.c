@@ -1,11 +1,13 @@
 /* svc-customers: accounts, contacts, leads, tags, territories. */
 #include "service/service.h"
 
+#include "svc-customers/consume.h"
 #include "svc-customers/ops.h"
 
 int main(int argc, char **argv)
 {
-	const struct service customers = { .name = "customers", .ops = customers_ops, .n_ops = customers_n_ops };
+	const struct service customers = { .name = "customers", .ops = customers_ops, .n_ops = customers_n_ops,
+		.start = consume_start, .stop = consume_stop, .metrics = consume_metrics };
 
 	return service_main(&customers, argc, argv);
 }

@@ -1,4 +1,4 @@
-/* What the customers service does: a row per RPC; logic is in convert.c, territories.c and stats.c. */
+/* What the customers service does: a row per RPC; logic is in convert.c and territories.c. */
 #include "svc-customers/ops.h"
 
 const struct resource tag_resource = {
@@ -35,11 +35,29 @@ const struct resource lead_resource = {
 	.lower = "source status", .defaults = "status=new",
 };
 
+const struct resource note_resource = {
+	.message = "crm.v1.Note", .table = "note", .filter = "account kind pinned created_by created_us", .sort = "created_us updated_us pinned seq", .default_sort = "-created_us",
+	.defaults = "pinned=false",
+};
+
+const struct resource timeline_resource = {
+	.message = "crm.v1.TimelineEntry", .table = "timeline_entry", .filter = "account type entity created_by created_us", .sort = "created_us seq", .default_sort = "-created_us",
+	.hard = true,
+};
+
 const struct op customers_ops[] = {
 	OPS_RESOURCE("Accounts", &account_resource),
-	{ .rpc = "Accounts.Stats", .kind = OP_HANDLER, .handler = account_stats },
+	{ .rpc = "Accounts.Refs", .kind = OP_REFS, .resource = &account_resource },
+	{ .rpc = "Accounts.Stats", .kind = OP_REPORT, .sql = account_stats_sql },
+	{ .rpc = "Notes.List", .kind = OP_LIST, .resource = &note_resource },
+	{ .rpc = "Notes.Create", .kind = OP_CREATE, .resource = &note_resource },
+	{ .rpc = "Notes.Update", .kind = OP_UPDATE, .resource = &note_resource },
+	{ .rpc = "Notes.Delete", .kind = OP_DELETE, .resource = &note_resource },
+	{ .rpc = "Timeline.List", .kind = OP_LIST, .resource = &timeline_resource },
 	OPS_RESOURCE("Contacts", &contact_resource),
+	{ .rpc = "Contacts.Refs", .kind = OP_REFS, .resource = &contact_resource },
 	OPS_RESOURCE("Leads", &lead_resource),
+	{ .rpc = "Leads.Refs", .kind = OP_REFS, .resource = &lead_resource },
 	{ .rpc = "Leads.BulkCreate", .kind = OP_BULK_CREATE, .resource = &lead_resource },
 	{ .rpc = "Leads.Convert", .kind = OP_HANDLER, .handler = lead_convert },
 	{ .rpc = "Tags.List", .kind = OP_LIST, .resource = &tag_resource },

@@ -5,13 +5,15 @@
 #include "db/db.h"
 #include "resource/resource.h"
 
-extern const struct resource account_resource, contact_resource, lead_resource, tag_resource, territory_resource;
+extern const struct resource account_resource, contact_resource, lead_resource, tag_resource, territory_resource, note_resource, timeline_resource;
 extern const struct op customers_ops[];
 extern const size_t customers_n_ops;
 
 /* Handlers: worker thread, reply exactly once. */
 void lead_convert(struct rpc_call *call, struct db_conn *db);
 void territory_assign(struct rpc_call *call, struct db_conn *db);
-void account_stats(struct rpc_call *call, struct db_conn *db);
+
+/* Statements of OP_REPORTs. */
+extern const char account_stats_sql[];
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * A consumer that counts, for `make chaos` and `make bench`: every event becomes a row of <schema>.effect, in the transaction of its inbox.
  *
- *   crm-counter NAME BUS_URL DATABASE_URL SCHEMA     runs until it is killed; SCHEMA has the tables inbox and effect
+ *   crm-counter NAME BUS_URL DATABASE_URL SCHEMA TOPIC...     runs until it is killed; SCHEMA has the tables inbox and effect
  *
  * The table has no key, so that an effect that is made twice is there twice.
  */
@@ -15,7 +15,6 @@
 #include "events/consumer.h"
 #include "events/pgconn.h"
 
-static const char *const topics[] = { "crm.auth.v1", "crm.customers.v1", "crm.audit.v1" };
 static char sql[400];
 
 static void number_add(struct buf *b, int64_t v)
@@ -60,8 +59,8 @@ static enum status handle(void *arg, PGconn *c, const struct event *const *event
 
 int main(int argc, char **argv)
 {
-	if (argc != 5) {
-		fprintf(stderr, "usage: crm-counter NAME BUS_URL DATABASE_URL SCHEMA\n");
+	if (argc < 6) {
+		fprintf(stderr, "usage: crm-counter NAME BUS_URL DATABASE_URL SCHEMA TOPIC...\n");
 		return 2;
 	}
 	log_init("crm-counter", "json", "info");
@@ -70,7 +69,7 @@ int main(int argc, char **argv)
 	    "INSERT INTO %s.effect (event_id, source, entity_id, version, stream_seq, time_us)"
 	    " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])", argv[4]);
 	consumer_start(&(struct consumer_config){ .name = argv[1], .bus_url = argv[2], .database_url = argv[3], .schema = argv[4],
-	    .topics = topics, .n_topics = sizeof topics / sizeof topics[0], .handle = handle });
+	    .topics = (const char *const *)argv + 5, .n_topics = (size_t)argc - 5, .handle = handle });
 	for (;;)
 		pause();
 }

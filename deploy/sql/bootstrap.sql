@@ -10,7 +10,7 @@ REVOKE ALL ON SCHEMA public FROM PUBLIC;
 DO $$
 DECLARE s text; r text;
 BEGIN
-	FOREACH s IN ARRAY ARRAY['auth', 'customers', 'audit', 'bus'] LOOP
+	FOREACH s IN ARRAY ARRAY['auth', 'customers', 'sales', 'audit', 'bus'] LOOP
 		FOREACH r IN ARRAY ARRAY['owner', 'app', 'relay'] LOOP
 			IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = s || '_' || r) THEN
 				EXECUTE format('CREATE ROLE %I LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE', s || '_' || r);

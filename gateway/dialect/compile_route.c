@@ -112,6 +112,7 @@ static bool route_rpc(struct compile *c, struct route_impl *r)
 		return compile_fail(c, "%s says no entity", m->name);
 	r->creates_entity = r->input == INPUT_WRITE && (ends_with(m->event, ".created") || ends_with(m->name, ".Create"));
 	r->replace = r->src->put == CRM__DIALECT__ROUTE__PUT__REPLACE;
+	r->action = r->src->put == CRM__DIALECT__ROUTE__PUT__ACTION;
 	return true;
 }
 

@@ -57,8 +57,8 @@ static void finish_write(struct decoder *d)
 	put_mask(d, out, numbers, &n);
 	if (d->in->if_match)
 		wire_put_varint(out, WRITE_EXPECTED_VERSION, d->in->if_match);
-	schema_validate(m, entity, d->full, d->a, contract_violation, d);
-	if (!d->full)
+	schema_validate(m, entity, d->full && !d->r->action, d->a, contract_violation, d);
+	if (!d->full || d->r->action)
 		schema_validate_mask(m, entity, numbers, n, contract_violation, d);
 }
 
@@ -84,7 +84,7 @@ enum status route_decode(const struct decode_input *in, struct decoded *out)
 
 	*out = (struct decoded){ .page = { .page = 1, .limit = r->dialect->limit }, .unknown_fields = STR("") };
 	d.clears = r->input == INPUT_WRITE && !r->creates_entity;
-	d.full = !d.clears || r->replace;
+	d.full = !d.clears || r->replace || r->action;
 	build_init(&d.root, d.a);
 	build_init(&d.entity, d.a);
 	if (r->input == INPUT_WRITE)

@@ -40,12 +40,30 @@ static bool is_front(const struct member_plan *m, struct str path)
 	return m->n_paths > 0 && m->paths[0].n > 1 && !m->ro && str_eq(path, str_of(m->paths[0].f[0]->name));
 }
 
+/* "0" off "0.product": which element of a list is meant. */
+static struct str index_take(struct str *path)
+{
+	struct str index = { path->p, 0 };
+
+	while (index.n < path->n && path->p[index.n] >= '0' && path->p[index.n] <= '9')
+		index.n++;
+	if (index.n && index.n < path->n && path->p[index.n] != '.')
+		index.n = 0;
+	if (index.n) {
+		size_t used = index.n + (index.n < path->n);
+
+		path->p += used;
+		path->n -= used;
+	}
+	return index;
+}
+
 struct str name_in_resource(const struct resource_plan *res, struct str path, struct arena *a)
 {
 	const struct member_plan *best = NULL;
 	unsigned best_rank = 0;
 	size_t best_used = 0;
-	struct str rest, inner;
+	struct str rest, inner, index;
 
 	for (size_t i = 0; res && i < res->n; i++) {
 		size_t used = 0;
@@ -62,10 +80,9 @@ struct str name_in_resource(const struct resource_plan *res, struct str path, st
 	if (best_rank == 0 || best_used >= path.n || best->enc.kind != ENC_RES)
 		return best->name;
 	rest = (struct str){ path.p + best_used + 1, path.n - best_used - 1 };
+	index = index_take(&rest);
 	inner = name_in_resource(best->enc.res, rest, a);
-	if (!inner.n)
-		return best->name;
-	return str_of(arena_printf(a, "%.*s.%.*s", STR_FMT(best->name), STR_FMT(inner)));
+	return str_of(arena_printf(a, "%.*s%s%.*s%s%.*s", STR_FMT(best->name), index.n ? "." : "", STR_FMT(index), inner.n ? "." : "", STR_FMT(inner)));
 }
 
 struct str name_of_path(const struct route_impl *r, struct str path, struct arena *a)

@@ -125,7 +125,7 @@ static void params_print(struct oa *o, const struct route_impl *r)
 
 static void body_schema(struct oa *o, const struct route_impl *r)
 {
-	bool change = r->input == INPUT_WRITE && !r->creates_entity && !r->replace;
+	bool change = r->input == INPUT_WRITE && !r->creates_entity && !r->replace && !r->action;
 
 	buf_c(o->b, '{');
 	if (r->input == INPUT_BULK) {

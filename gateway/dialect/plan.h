@@ -153,7 +153,7 @@ struct route_impl {
 	size_t n_sets;
 	struct str path_names[ROUTE_MAX_PARAMS];
 	size_t n_path_names;
-	bool creates_entity, replace, has_shape, no_body, want_total;
+	bool creates_entity, replace, action, has_shape, no_body, want_total;
 	struct template shape;
 	struct str bulk, message;
 	uint32_t id_number, seq_number, version_number; /* of the reply, 0: none */

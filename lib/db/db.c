@@ -76,7 +76,7 @@ void db_job_clear(struct job *j)
 
 static void job_answer(struct job *j)
 {
-	struct db_result r = { .status = j->status, .constraint = j->constraint, .sqlstate = j->sqlstate };
+	struct db_result r = { .status = j->status, .constraint = j->constraint, .sqlstate = j->sqlstate, .said = j->said };
 
 	if (j->status == STATUS_OK) {
 		r.res = j->res;
@@ -91,6 +91,7 @@ void db_job_finish(struct db *d, struct job *j)
 	if (!j->answered)
 		job_answer(j);
 	db_job_clear(j);
+	free(j->said);
 	free(j);
 }
 
@@ -110,6 +111,8 @@ void db_job_again(struct db *d, struct job *j)
 {
 	db_job_clear(j);
 	j->sqlstate[0] = j->constraint[0] = 0;
+	free(j->said);
+	j->said = NULL;
 	if (j->answered)
 		db_job_late(d, j);
 	else

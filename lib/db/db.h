@@ -11,7 +11,8 @@
  * A tenant that is empty counts as the nil UUID, so that a group cannot inherit a neighbour's tenant.
  *
  * Error mapping (db_outcome): 23505 DUPLICATE, 23503/23514 CONFLICT, 40001/40P01 retried once, 57014 DEADLINE_EXCEEDED,
- * class 08/57P0x/55P03/53 UNAVAILABLE, otherwise INTERNAL (logged with SQLSTATE, never with values).
+ * class 08/57P0x/55P03/53 UNAVAILABLE; CR409 CONFLICT and CR422 VALIDATION_ERROR are the schema's own refusals, with a sentence
+ * (struct db_said); otherwise INTERNAL (logged with SQLSTATE, never with values).
  */
 #ifndef CRM_DB_DB_H
 #define CRM_DB_DB_H
@@ -39,12 +40,18 @@ struct db_stmt {
 
 enum db_kind { DB_READ, DB_WRITE };
 
+/* A refusal by a trigger or function of ours: RAISE EXCEPTION 'Only 3 are left' USING ERRCODE = 'CR409', COLUMN = 'items'. */
+struct db_said {
+	char text[256], field[64], rule[32]; /* MESSAGE, COLUMN, CONSTRAINT; "" when not given */
+};
+
 struct db_result {
 	enum status status;
 	PGresult **res;           /* one per statement, only when OK; freed by the layer after done returns */
 	int n;
 	const char *constraint;   /* violated constraint name or "" */
 	const char *sqlstate;     /* "" when OK */
+	const struct db_said *said; /* NULL: the schema refused nothing */
 };
 
 typedef void (*db_done)(void *arg, const struct db_result *r);
@@ -84,6 +91,7 @@ enum status db_commit(struct db_conn *c) MUST_CHECK;
 void db_rollback(struct db_conn *c);
 const char *db_constraint(const struct db_conn *c); /* of the last failure, "" when none */
 const char *db_sqlstate(const struct db_conn *c);
+const struct db_said *db_said(const struct db_conn *c); /* NULL: the last failure was no refusal of the schema's */
 
 struct db_stats {
 	uint64_t statements, errors, reconnects, waiting, syncs, grouped; /* grouped: submissions that shared a Sync */

@@ -36,6 +36,7 @@ struct job {
 	enum status status;
 	char sqlstate[6];
 	char constraint[64];
+	struct db_said *said; /* NULL: none */
 	int n, got;
 	PGresult *res[DB_MAX_STMTS];
 	struct job_stmt stmts[];

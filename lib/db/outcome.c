@@ -27,6 +27,10 @@ enum status db_outcome(const char *s)
 		return STATUS_UNAVAILABLE;
 	if (is(s, "40001") || is(s, "40P01"))
 		return STATUS_UNAVAILABLE;
+	if (is(s, "CR409"))
+		return STATUS_CONFLICT;
+	if (is(s, "CR422"))
+		return STATUS_VALIDATION_ERROR;
 	return STATUS_INTERNAL;
 }
 
@@ -51,6 +55,18 @@ void db_outcome_read(const PGresult *r, char sqlstate[6], char constraint[64])
 
 	copy(sqlstate, 6, code ? code : "08006");
 	copy(constraint, 64, PQresultErrorField(r, PG_DIAG_CONSTRAINT_NAME));
+}
+
+bool db_outcome_said(const PGresult *r, struct db_said *said)
+{
+	const char *code = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+
+	if (!code || !is_class(code, "CR"))
+		return false;
+	copy(said->text, sizeof(said->text), PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY));
+	copy(said->field, sizeof(said->field), PQresultErrorField(r, PG_DIAG_COLUMN_NAME));
+	copy(said->rule, sizeof(said->rule), PQresultErrorField(r, PG_DIAG_CONSTRAINT_NAME));
+	return true;
 }
 
 void db_outcome_log(const char *sqlstate, struct str sql)

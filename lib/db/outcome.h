@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "base/str.h"
+#include "db/db.h"
 
 enum status db_outcome(const char *sqlstate);
 /* Would the same submission probably succeed at once? Serialization failure, deadlock, a plan or a prepared statement that is gone. */
@@ -14,6 +15,8 @@ bool db_outcome_may_retry(const char *sqlstate);
 bool db_outcome_is_stale(const char *sqlstate);
 /* Copies sqlstate ("08006" when r has none) and constraint of a failed result. */
 void db_outcome_read(const PGresult *r, char sqlstate[6], char constraint[64]);
+/* What a refusal of the schema's own says. False: r is none. */
+bool db_outcome_said(const PGresult *r, struct db_said *said);
 /* Logs what is no client's doing; never values. */
 void db_outcome_log(const char *sqlstate, struct str sql);
 

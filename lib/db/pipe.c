@@ -134,6 +134,14 @@ static void job_failed(struct link *l, struct job *j, struct statement *st, cons
 	if (j->sqlstate[0])
 		return;
 	db_outcome_read(r, j->sqlstate, j->constraint);
+	if (db_outcome(j->sqlstate) != STATUS_INTERNAL) {
+		struct db_said said;
+
+		if (db_outcome_said(r, &said)) {
+			j->said = xcalloc(1, sizeof(said));
+			*j->said = said;
+		}
+	}
 	if (j->retried || !db_outcome_may_retry(j->sqlstate))
 		db_outcome_log(j->sqlstate, st ? st->sql : STR("commit"));
 	if (st && db_outcome_is_stale(j->sqlstate))

@@ -23,6 +23,8 @@ struct db_conn {
 	bool in_tx;
 	enum status failed; /* STATUS_OK: nothing has failed since begin */
 	char sqlstate[6], constraint[64];
+	bool has_said;
+	struct db_said said;
 };
 
 struct worker_job {
@@ -94,6 +96,7 @@ static enum status fail_result(struct db_conn *c, const PGresult *r, const char 
 	char sqlstate[6];
 
 	db_outcome_read(r, sqlstate, c->constraint);
+	c->has_said = db_outcome_said(r, &c->said);
 	db_outcome_log(sqlstate, str_of(sql));
 	return fail(c, db_outcome(sqlstate), sqlstate);
 }
@@ -130,6 +133,7 @@ enum status db_begin(struct db_conn *c, struct str tenant)
 		db_rollback(c);
 	c->failed = STATUS_OK;
 	c->sqlstate[0] = c->constraint[0] = 0;
+	c->has_said = false;
 	if (tenant.n && !uuid_parse(tenant, id))
 		return fail(c, STATUS_INTERNAL, "");
 	if (!connect_again(c))
@@ -210,6 +214,11 @@ const char *db_constraint(const struct db_conn *c)
 const char *db_sqlstate(const struct db_conn *c)
 {
 	return c->sqlstate;
+}
+
+const struct db_said *db_said(const struct db_conn *c)
+{
+	return c->has_said ? &c->said : NULL;
 }
 
 static bool take(struct workers *w, struct worker_job *j)

@@ -39,6 +39,7 @@ struct consumer {
 	char **topics;
 	size_t n_topics;
 	enum status (*handle)(void *arg, PGconn *conn, const struct event *const *events, size_t n);
+	void (*committed)(void *arg, const struct event *const *events, size_t n);
 	void *arg;
 
 	pthread_t thread, watchdog;
@@ -188,6 +189,10 @@ static enum status apply(struct consumer *c, size_t from, size_t to)
 		return PQstatus(c->conn) == CONNECTION_OK ? s : STATUS_UNAVAILABLE;
 	}
 	fault_point("after_inbox");
+	for (size_t i = from; c->committed && i < to; i++)
+		c->run[i - from] = &c->items[i].event;
+	if (c->committed && to > from)
+		c->committed(c->arg, c->run, to - from);
 	count(c, &c->stats.events, fresh);
 	count(c, &c->stats.duplicates, to - from - fresh);
 	return STATUS_OK;
@@ -445,6 +450,7 @@ static struct consumer *consumer_new(const struct consumer_config *cfg)
 	for (size_t i = 0; i < cfg->n_topics; i++)
 		c->topics[i] = xstrdup(cfg->topics[i]);
 	c->handle = cfg->handle;
+	c->committed = cfg->committed;
 	c->arg = cfg->arg;
 	c->items = xcalloc(BATCH, sizeof *c->items);
 	c->run = xcalloc(BATCH, sizeof *c->run);

@@ -27,6 +27,8 @@ struct consumer_config {
 	 * Must not begin, commit or keep slices.
 	 */
 	enum status (*handle)(void *arg, PGconn *conn, const struct event *const *events, size_t n);
+	/* After the commit of a transaction with these events (NULL: nothing): caches are told, never the database. */
+	void (*committed)(void *arg, const struct event *const *events, size_t n);
 	void *arg;
 };
 
@@ -43,5 +45,8 @@ struct consumer_stats {
 	double lag_seconds;    /* age of the newest event when it was done */
 };
 struct consumer_stats consumer_stats(struct consumer *c);
+/* The same as lines of /metrics. */
+struct buf;
+void consumer_metrics(struct consumer *c, struct buf *out);
 
 #endif

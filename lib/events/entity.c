@@ -2,8 +2,10 @@
 #include "events/entity.h"
 
 #include "base/codec.h"
+#include "base/log.h"
 #include "base/wire.h"
 #include "json/json.h"
+#include "schema/rows.h"
 
 #define COLUMN_MAX 100
 
@@ -220,11 +222,21 @@ static void encode_members(struct buf *b, const struct schema_field *f, const st
 		wire_close(b, at);
 }
 
+/* One of a list of messages that the row keeps as JSON. */
+static void encode_row(struct buf *b, const struct schema_field *f, const struct json *v)
+{
+	size_t at = wire_open(b, f->number);
+
+	if (!message_of_json(b, f->message, v))
+		log_warn("EVENT-ROW", "an element of %s is no %s", f->name, f->message->name);
+	wire_close(b, at);
+}
+
 static void encode_field(struct buf *b, const struct schema_field *f, const struct json *v)
 {
 	if (f->repeated) {
 		for (const struct json *i = v->type == JSON_ARRAY ? v->child : NULL; i; i = i->next)
-			f->type == TYPE_MESSAGE ? encode_id(b, f->number, i) : encode_scalar(b, f, i);
+			i->type == JSON_OBJECT && f->type == TYPE_MESSAGE ? encode_row(b, f, i) : f->type == TYPE_MESSAGE ? encode_id(b, f->number, i) : encode_scalar(b, f, i);
 	} else if (f->type == TYPE_MESSAGE) {
 		encode_id(b, f->number, v);
 	} else {

@@ -274,7 +274,7 @@ static enum status rows_write(struct bulk *k, struct db_conn *db)
 		row_result(k, res, i);
 	PQclear(res);
 	if (s != STATUS_OK)
-		s = db_error_explain(k->call, k->b->plan, s, db_constraint(db), db_sqlstate(db));
+		s = db_error_explain(k->call, k->b->plan, &(struct db_error){ s, db_constraint(db), db_sqlstate(db), db_said(db) });
 	return s;
 }
 

@@ -170,13 +170,24 @@ static bool check_op(struct db_conn *db, const struct bound *b, struct arena *a)
 	}
 }
 
+static bool check_report(struct db_conn *db, const struct bound *b)
+{
+	char why[300];
+	enum status s = try(db, b->op->sql);
+
+	if (s != STATUS_OK && is_mismatch(db) && !db_check(engine.db, str_of(b->op->sql), why, sizeof(why)))
+		log_die("RESOURCE-DATABASE", "%s does not fit the database: %s", b->op->rpc, why);
+	db_rollback(db);
+	return s == STATUS_OK;
+}
+
 static bool check_all(struct db_conn *db, struct arena *a)
 {
 	for (size_t i = 0; i < engine.n_plans; i++)
 		if (!check_columns(db, &engine.plans[i]))
 			return false;
 	for (size_t i = 0; i < engine.n_ops; i++)
-		if (engine.bound[i].plan && !check_op(db, &engine.bound[i], a))
+		if (engine.bound[i].op->kind == OP_REPORT ? !check_report(db, &engine.bound[i]) : engine.bound[i].plan && !check_op(db, &engine.bound[i], a))
 			return false;
 	return true;
 }

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "resource/internal.h"
 #include "resource/notices.h"
+#include "resource/report.h"
 
 struct engine engine;
 
@@ -35,7 +36,7 @@ static const struct plan *plan_of(const struct resource *r)
 
 static bool is_generic(const struct op *op)
 {
-	return op->kind != OP_HANDLER && op->kind != OP_LOOP;
+	return op->kind != OP_HANDLER && op->kind != OP_LOOP && op->kind != OP_REPORT;
 }
 
 /* A list of texts has no form in the rows of a bulk statement. */
@@ -57,6 +58,14 @@ static void bind_one(struct bound *b, const struct op *op)
 		log_die("RESOURCE-OP", "%s is generic and names no resource", op->rpc);
 	if (is_generic(op) && !m)
 		log_die("RESOURCE-OP", "%s is no method of the contracts", op->rpc);
+	if (op->kind == OP_REPORT && (!m || !op->sql || m->input->max_number > REPORT_MAX_PARAMS))
+		log_die("RESOURCE-OP", "%s needs a contract with at most %d fields, and a statement", op->rpc, REPORT_MAX_PARAMS);
+	if (op->set && op->kind != OP_UPDATE)
+		log_die("RESOURCE-OP", "%s: only an update sets columns", op->rpc);
+	b->input = m ? m->input : NULL;
+	b->output = m ? m->output : NULL;
+	if (op->set && b->plan)
+		b->n_fixed = plan_fixed(b->plan, op->set, b->fixed, sizeof(b->fixed) / sizeof(b->fixed[0]));
 	if (b->plan)
 		bulk_check(op, b->plan);
 }
@@ -84,7 +93,11 @@ void resource_init(const struct schema *s, struct db *db, const struct op *ops, 
 void resource_fini(void)
 {
 	plan_free(engine.plans, engine.n_plans);
+	for (size_t i = 0; i < engine.n_ops; i++)
+		for (size_t k = 0; k < engine.bound[i].n_fixed; k++)
+			free((char *)engine.bound[i].fixed[k].value);
 	free(engine.bound);
+	seed_fini();
 	buf_fini(&engine.reply);
 	buf_fini(&engine.text);
 	memset(&engine, 0, sizeof(engine));
@@ -97,15 +110,9 @@ bool resource_ready(void)
 	return atomic_load(&engine.ready);
 }
 
-void resource_dispatch(const struct op *op, struct rpc_call *call)
+static void dispatch(const struct bound *b, struct rpc_call *call)
 {
-	const struct bound *b = &engine.bound[op - engine.ops];
-
-	if (!resource_ready()) {
-		rpc_reply_retry(call, STATUS_UNAVAILABLE, NULL, 500);
-		return;
-	}
-	switch (op->kind) {
+	switch (b->op->kind) {
 	case OP_LIST:
 		list_run(b, call);
 		break;
@@ -115,6 +122,12 @@ void resource_dispatch(const struct op *op, struct rpc_call *call)
 	case OP_BULK_CREATE:
 		bulk_run(b, call);
 		break;
+	case OP_REFS:
+		refs_run(b, call);
+		break;
+	case OP_REPORT:
+		report_run(b, call);
+		break;
 	case OP_CREATE:
 	case OP_UPDATE:
 	case OP_DELETE:
@@ -123,6 +136,20 @@ void resource_dispatch(const struct op *op, struct rpc_call *call)
 	default:
 		rpc_reply_error(call, STATUS_NOT_IMPLEMENTED, NULL);
 	}
+}
+
+void resource_dispatch(const struct op *op, struct rpc_call *call)
+{
+	const struct bound *b = &engine.bound[op - engine.ops];
+
+	if (!resource_ready()) {
+		rpc_reply_retry(call, STATUS_UNAVAILABLE, NULL, 500);
+		return;
+	}
+	if (op->resource && op->resource->seed)
+		seed_run(b, call, dispatch);
+	else
+		dispatch(b, call);
 }
 
 void resource_listen(const char *url, const char *schema_name)
@@ -164,11 +191,25 @@ static const struct col *col_of_constraint(const struct plan *p, const char *con
 	return NULL;
 }
 
-enum status db_error_explain(struct rpc_call *call, const struct plan *p, enum status s, const char *constraint, const char *sqlstate)
+enum status said_explain(struct rpc_call *call, const struct db_said *said, enum status s)
 {
-	const struct col *unique = col_of_constraint(p, constraint, "_unique");
-	const struct col *present = col_of_constraint(p, constraint, "_present");
+	const char *text = arena_strdup(&call->arena, str_of(said->text));
 
+	if (said->field[0])
+		rpc_violate(call, arena_strdup(&call->arena, str_of(said->field)), said->rule[0] ? arena_strdup(&call->arena, str_of(said->rule)) : "invalid", text, NULL);
+	if (s != STATUS_VALIDATION_ERROR || !said->field[0])
+		call->status_text = text;
+	return s;
+}
+
+enum status db_error_explain(struct rpc_call *call, const struct plan *p, const struct db_error *e)
+{
+	enum status s = e->status;
+	const struct col *unique = col_of_constraint(p, e->constraint, "_unique");
+	const struct col *present = col_of_constraint(p, e->constraint, "_present");
+
+	if (e->said)
+		return said_explain(call, e->said, s);
 	if (s == STATUS_DUPLICATE && unique)
 		rpc_violate(call, unique->f->name, "unique", "is already in use", NULL);
 	if (s == STATUS_CONFLICT && present) {
@@ -176,14 +217,14 @@ enum status db_error_explain(struct rpc_call *call, const struct plan *p, enum s
 		return STATUS_VALIDATION_ERROR;
 	}
 	/* class 22: a value that its column cannot hold */
-	if (s == STATUS_INTERNAL && strncmp(sqlstate, "22", 2) == 0)
+	if (s == STATUS_INTERNAL && strncmp(e->sqlstate, "22", 2) == 0)
 		return STATUS_VALIDATION_ERROR;
 	return s;
 }
 
-void reply_db_error(struct rpc_call *call, const struct plan *p, enum status s, const char *constraint, const char *sqlstate)
+void reply_db_error(struct rpc_call *call, const struct plan *p, const struct db_error *e)
 {
-	rpc_reply_error(call, db_error_explain(call, p, s, constraint, sqlstate), NULL);
+	rpc_reply_error(call, db_error_explain(call, p, e), NULL);
 }
 
 void violate_missing(struct rpc_call *call, const struct plan *p, struct str numbers)

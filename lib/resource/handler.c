@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "resource/engine.h"
+#include "resource/internal.h"
 #include "schema/validate.h"
 #include "service/service.h"
 
@@ -99,6 +99,10 @@ void handler_reply_empty(struct rpc_call *call)
 
 void handler_fail(struct rpc_call *call, struct db_conn *db, enum status s)
 {
+	const struct db_said *said = db_said(db);
+
+	if (said)
+		s = said_explain(call, said, s);
 	db_rollback(db);
 	rpc_reply_error(call, s == STATUS_OK ? STATUS_INTERNAL : s, NULL);
 }

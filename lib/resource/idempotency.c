@@ -140,7 +140,7 @@ static enum status write_exec(struct write *w, struct db_conn *db, struct buf *o
 	if (s == STATUS_OK)
 		s = write_reply(w, res, out);
 	else
-		s = db_error_explain(w->call, w->b->plan, s, db_constraint(db), db_sqlstate(db));
+		s = db_error_explain(w->call, w->b->plan, &(struct db_error){ s, db_constraint(db), db_sqlstate(db), db_said(db) });
 	PQclear(res);
 	return s;
 }

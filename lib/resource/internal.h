@@ -16,6 +16,9 @@ struct bound {
 	const struct op *op;
 	const struct plan *plan; /* NULL for handlers */
 	const char *event;       /* NULL: none is written */
+	const struct schema_message *input, *output; /* OP_REPORT */
+	struct fixed fixed[4];   /* of op->set */
+	size_t n_fixed;
 };
 
 struct engine {
@@ -39,16 +42,29 @@ void get_run(const struct bound *b, struct rpc_call *call);
 void write_run(const struct bound *b, struct rpc_call *call);
 void list_run(const struct bound *b, struct rpc_call *call);
 void bulk_run(const struct bound *b, struct rpc_call *call);
+void refs_run(const struct bound *b, struct rpc_call *call);
 
+/* What is known of a failed statement. said NULL: no refusal of the schema's own. */
+struct db_error {
+	enum status status;
+	const char *constraint, *sqlstate;
+	const struct db_said *said;
+};
 /* Answers a failed statement; a unique violation gets the field of its constraint. */
-void reply_db_error(struct rpc_call *call, const struct plan *p, enum status s, const char *constraint, const char *sqlstate);
+void reply_db_error(struct rpc_call *call, const struct plan *p, const struct db_error *e);
 /* The outcome and violations of a failed statement. */
-enum status db_error_explain(struct rpc_call *call, const struct plan *p, enum status s, const char *constraint, const char *sqlstate);
+enum status db_error_explain(struct rpc_call *call, const struct plan *p, const struct db_error *e);
+/* What the schema itself says about a refused statement, into the call. */
+enum status said_explain(struct rpc_call *call, const struct db_said *said, enum status s);
 /* Numbers in text, "29 30": a violation "exists" on each of these fields. */
 void violate_missing(struct rpc_call *call, const struct plan *p, struct str numbers);
 
 /* What a write's result row says: OK, NOT_FOUND, PRECONDITION_FAILED or VALIDATION_ERROR with violations. */
 enum status write_outcome(struct rpc_call *call, const struct plan *p, const PGresult *res, int row);
+
+/* -- first rows of a tenant (seed.c): loop thread. Calls run(b, call) now or when the tenant has been given them; answers when that fails. */
+void seed_run(const struct bound *b, struct rpc_call *call, void (*run)(const struct bound *b, struct rpc_call *call));
+void seed_fini(void);
 
 /* -- list statements (query.c), shared with the start-up check */
 #define LIST_MAX_FILTERS 20

@@ -32,7 +32,7 @@ static void list_finish(struct list *l)
 	struct buf body = l->body;
 
 	if (s != STATUS_OK) {
-		reply_db_error(call, l->b->plan, s, "", l->sqlstate);
+		reply_db_error(call, l->b->plan, &(struct db_error){ s, "", l->sqlstate, NULL });
 	} else {
 		if (l->has_total)
 			wire_put_varint(&body, 2, (uint64_t)l->total);

@@ -32,7 +32,7 @@ static void mark_filter(struct plan *p, struct str w)
 {
 	struct col *c = col_or_die(p, w, "filter");
 
-	if (c->kind == COL_ADDRESS || c->kind == COL_JSON || c->kind == COL_TEXTS)
+	if (c->kind == COL_ADDRESS || c->kind == COL_ROWS || c->kind == COL_JSON || c->kind == COL_TEXTS)
 		log_die("RESOURCE-WORD", "resource %s: %.*s cannot be a filter", p->r->table, STR_FMT(w));
 	c->filter = true;
 }
@@ -41,7 +41,7 @@ static void mark_sort(struct plan *p, struct str w)
 {
 	struct col *c = col_or_die(p, w, "sort");
 
-	if (c->kind == COL_ADDRESS || c->kind == COL_JSON || c->kind == COL_TEXTS || c->kind == COL_TAGS || c->kind == COL_REF_LOCAL)
+	if (c->kind == COL_ADDRESS || c->kind == COL_ROWS || c->kind == COL_JSON || c->kind == COL_TEXTS || c->kind == COL_TAGS || c->kind == COL_REF_LOCAL)
 		log_die("RESOURCE-WORD", "resource %s: %.*s cannot be sorted by", p->r->table, STR_FMT(w));
 	c->sort = true;
 }
@@ -62,6 +62,22 @@ static void mark_one_of(struct plan *p, struct str w)
 	if (p->n_one_of == sizeof(p->one_of) / sizeof(p->one_of[0]))
 		log_die("RESOURCE-WORD", "resource %s: too many one_of words", p->r->table);
 	p->one_of[p->n_one_of++] = c;
+}
+
+size_t plan_fixed(const struct plan *p, const char *list, struct fixed *rows, size_t max)
+{
+	const char *at = list ? list : "";
+	size_t n = 0;
+
+	while (*at && n < max) {
+		size_t len = strcspn(at, " "), name = strcspn(at, "=");
+
+		if (name >= len)
+			log_die("RESOURCE-WORD", "resource %s: \"%.*s\" sets nothing", p->r->table, (int)len, at);
+		rows[n++] = (struct fixed){ col_or_die((struct plan *)p, (struct str){ at, name }, "set"), xstrndup(at + name + 1, len - name - 1) };
+		at += len + (at[len] == ' ');
+	}
+	return n;
 }
 
 static void mark_default(struct plan *p, struct str w)
@@ -85,7 +101,9 @@ static bool kind_of_message(const struct schema_field *f, enum col_kind *kind)
 		*kind = COL_TAGS;
 		return true;
 	}
-	*kind = COL_ADDRESS;
+	*kind = f->repeated ? COL_ROWS : COL_ADDRESS;
+	if (f->repeated)
+		return f->column && f->message;
 	return !f->repeated && f->message && !f->message->entity;
 }
 
@@ -401,7 +419,7 @@ const char *col_sql_type(const struct col *c)
 	static const char *const types[] = {
 		[COL_ID] = "uuid", [COL_TEXT] = "text", [COL_INT] = "bigint", [COL_BOOL] = "boolean", [COL_TIME] = "timestamptz",
 		[COL_DATE] = "date", [COL_DECIMAL] = "numeric", [COL_DOUBLE] = "double precision", [COL_JSON] = "jsonb",
-		[COL_TEXTS] = "text[]", [COL_REF] = "uuid", [COL_REF_LOCAL] = "uuid", [COL_TAGS] = "uuid[]",
+		[COL_TEXTS] = "text[]", [COL_REF] = "uuid", [COL_REF_LOCAL] = "uuid", [COL_TAGS] = "uuid[]", [COL_ROWS] = "jsonb",
 	};
 
 	return types[c->kind] ? types[c->kind] : "text";

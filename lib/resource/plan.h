@@ -15,8 +15,11 @@ enum col_kind {
 	COL_REF,       /* owned by another service: only the id is kept */
 	COL_REF_LOCAL, /* id, and seq and name by join */
 	COL_ADDRESS,   /* its members are columns */
-	COL_TAGS
+	COL_TAGS,
+	COL_ROWS       /* repeated messages in one jsonb column */
 };
+
+#define ROWS_MAX 200 /* of one entity */
 
 struct plan;
 
@@ -51,6 +54,13 @@ struct plan {
 	const struct col *one_of[8];
 	size_t n_one_of;
 };
+
+struct fixed {
+	const struct col *col;
+	const char *value;
+};
+/* "status=won is_active=true" by column; values are the caller's to free. Exits when a word is no stored field. At most max. */
+size_t plan_fixed(const struct plan *p, const char *words, struct fixed *rows, size_t max);
 
 /* Exits with resource and word when something does not fit. plans[i] is for the i-th distinct resource of ops. */
 struct plan *plan_compile(const struct schema *s, const struct resource *const *rows, size_t n);

@@ -4,7 +4,7 @@
  *
  * Columns: field `x` is column `x`; `x_us` and `x_date` carry their column in the proto rule; a Ref field `x` is `x_id uuid`
  * (created_by, updated_by as they are); an Address is its members as columns; Tags are `tag_ids uuid[]`; bytes fields are
- * jsonb; decimals are numeric. Every table has id, seq, tenant_id, version, created_at, created_by, updated_at, updated_by,
+ * jsonb, and so are repeated messages whose rule names a column (schema/rows.h); decimals are numeric. Every table has id, seq, tenant_id, version, created_at, created_by, updated_at, updated_by,
  * deleted_at. Refs to entities of the same service get seq and name by join; refs to others stay bare (the gateway fills them).
  * Every write is one statement: the row, and its outbox row with before and after.
  */
@@ -21,6 +21,10 @@
  * What a resource's schema must have beside the table (svc-customers/schema): <table>_ref(id uuid) RETURNS text, "seq:name" of a live
  * row, where other entities refer to it; tag_refs(ids uuid[]) RETURNS text where entities have tags.
  */
+/*
+ * Rules of a table are triggers of its schema. They refuse with a sentence for people: RAISE EXCEPTION 'Only % are left', n USING
+ * ERRCODE = 'CR409' (CONFLICT), or ERRCODE = 'CR422', COLUMN = 'lines.0.product' (a violation of this field, rule CONSTRAINT or "invalid").
+ */
 struct resource {
 	const char *message;      /* "crm.v1.Lead" */
 	const char *table;        /* "lead"; also the word of the entity */
@@ -34,16 +38,19 @@ struct resource {
 	const char *one_of;       /* on create at least one of these must be given: "display given family" */
 	const char *lower;        /* fields stored in lower case with '_' for spaces: "status source" */
 	const char *defaults;     /* "status=active is_active=true": on create when absent */
+	const char *seed;         /* "stage_seed": SQL function that gives a tenant its first rows; called before its first use, idempotent */
 	/* Optional check with an if: may call rpc_violate. present: field numbers that are written. Loop thread. */
 	void (*before_write)(struct rpc_call *call, const struct schema_message *m, struct str entity, bool create);
 };
 
-enum op_kind { OP_LIST, OP_GET, OP_CREATE, OP_UPDATE, OP_DELETE, OP_BULK_CREATE, OP_HANDLER, OP_LOOP };
+enum op_kind { OP_LIST, OP_GET, OP_CREATE, OP_UPDATE, OP_DELETE, OP_BULK_CREATE, OP_REFS, OP_REPORT, OP_HANDLER, OP_LOOP };
 
 struct op {
 	const char *rpc;                 /* "Leads.Create" */
 	enum op_kind kind;
 	const struct resource *resource; /* for the generic kinds */
+	const char *set;                 /* OP_UPDATE: "status=won": columns that this write sets beside what was sent, read-only ones too */
+	const char *sql;                 /* OP_REPORT: the statement, see lib/resource/report.h */
 	/* OP_HANDLER: straight-line code on a worker thread, must reply exactly once. */
 	void (*handler)(struct rpc_call *call, struct db_conn *db);
 	/* OP_LOOP: on the loop thread, must not block, must reply (now or later). */

@@ -22,6 +22,7 @@
 #include "resource/engine.h"
 #include "rpc/rpc.h"
 #include "schema/schema.h"
+#include "service/service.h"
 #include "testing/pg.h"
 
 #define TENANT_A "0190a000-0000-7000-8000-00000000000a"
@@ -45,6 +46,16 @@ static struct db *test_db;
 static struct schema *test_schema;
 static const struct op *test_ops;
 static size_t test_n_ops;
+
+const struct schema *service_schema(void)
+{
+	return test_schema;
+}
+
+struct db *service_db(void)
+{
+	return test_db;
+}
 
 void rpc_violate(struct rpc_call *c, const char *path, const char *rule, const char *message, const char *param)
 {

@@ -5,6 +5,7 @@
 
 #include "base/codec.h"
 #include "base/wire.h"
+#include "schema/rows.h"
 #include "schema/validate.h"
 
 #define YEAR_1_US (-62135596800000000LL)
@@ -269,6 +270,30 @@ static void texts_set(struct parse *ps, const struct col *c, struct str entity)
 	buf_fini(&b);
 }
 
+/* jsonb: the messages as they were sent, without what a writer may not set. */
+static void rows_set(struct parse *ps, const struct col *c, struct str entity)
+{
+	struct wire_reader r = wire_read(entity);
+	struct wire_field f;
+	struct buf b = { 0 };
+	size_t n = 0;
+
+	buf_c(&b, '[');
+	while (wire_next(&r, &f)) {
+		if (f.number != c->f->number || f.type != WIRE_BYTES || n++ >= ROWS_MAX)
+			continue;
+		if (n > 1)
+			buf_c(&b, ',');
+		if (!message_to_json(&b, c->f->message, f.bytes, true))
+			rpc_violate(ps->call, arena_printf(&ps->call->arena, "%s.%zu", c->f->name, n - 1), "characters", "must be valid UTF-8 text without NUL characters", NULL);
+	}
+	buf_c(&b, ']');
+	if (n > ROWS_MAX)
+		rpc_violate(ps->call, c->f->name, "max_items", "must have at most 200 elements", "200");
+	set_add(ps->v, c, SET_TEXT)->text = arena_strdup(&ps->call->arena, buf_view(&b));
+	buf_fini(&b);
+}
+
 static void fields_read(struct parse *ps, struct str entity)
 {
 	struct wire_reader r = wire_read(entity);
@@ -298,6 +323,8 @@ static void sets_fill(struct parse *ps, struct str entity)
 			address_set(ps, c, &ps->got[i]);
 		else if (c->kind == COL_TAGS)
 			tags_set(ps, entity);
+		else if (c->kind == COL_ROWS)
+			rows_set(ps, c, entity);
 		else if (c->kind == COL_TEXTS)
 			texts_set(ps, c, entity);
 		else if (c->kind == COL_REF || c->kind == COL_REF_LOCAL)

@@ -4,8 +4,10 @@
 #include <stdlib.h>
 
 #include "base/codec.h"
+#include "base/log.h"
 #include "base/wire.h"
 #include "db/row.h"
+#include "schema/rows.h"
 
 static bool is_binary(const PGresult *r, int col)
 {
@@ -164,6 +166,23 @@ static struct str json_of(struct str s)
 	return s.n && s.p[0] == 1 ? (struct str){ s.p + 1, s.n - 1 } : s;
 }
 
+/* What the service wrote itself: a broken text is a mistake of the database's, and then shows as no rows. */
+static void rows_put(struct buf *b, const struct col *c, struct str text)
+{
+	struct arena a = { 0 };
+	struct json_error error;
+	const struct json *list = json_parse(&a, json_of(text), &error);
+
+	for (const struct json *v = list && list->type == JSON_ARRAY ? list->child : NULL; v; v = v->next) {
+		size_t at = wire_open(b, c->f->number);
+
+		if (!message_of_json(b, c->f->message, v))
+			log_warn("RESOURCE-ROWS", "%s: a row is no %s", c->column, c->f->message->name);
+		wire_close(b, at);
+	}
+	arena_fini(&a);
+}
+
 static void scalar_put(struct buf *b, const struct col *c, const PGresult *res, int row, int col)
 {
 	uint32_t number = c->f->number;
@@ -232,6 +251,8 @@ void entity_put(struct buf *b, const struct plan *p, const PGresult *res, int ro
 			ref_put(b, c, res, row, col);
 		else if (c->kind == COL_TAGS)
 			tags_put(b, c->f->number, row_text(res, row, col));
+		else if (c->kind == COL_ROWS)
+			rows_put(b, c, row_text(res, row, col));
 		else if (c->kind == COL_TEXTS)
 			texts_put(b, c->f->number, row_text(res, row, col));
 		else

@@ -24,7 +24,7 @@ static void get_done(void *arg, const struct db_result *r)
 	struct get *g = arg;
 
 	if (r->status != STATUS_OK) {
-		reply_db_error(g->call, g->b->plan, r->status, r->constraint, r->sqlstate);
+		reply_db_error(g->call, g->b->plan, &(struct db_error){ r->status, r->constraint, r->sqlstate, r->said });
 		return;
 	}
 	if (PQntuples(r->res[0]) == 0) {
@@ -147,7 +147,7 @@ static void write_done(void *arg, const struct db_result *r)
 		relay_wake();
 		reply_bytes(w->call, &engine.reply);
 	} else if (r->status != STATUS_OK) {
-		reply_db_error(w->call, w->b->plan, s, r->constraint, r->sqlstate);
+		reply_db_error(w->call, w->b->plan, &(struct db_error){ s, r->constraint, r->sqlstate, r->said });
 	} else {
 		rpc_reply_error(w->call, s, NULL);
 	}
@@ -252,9 +252,24 @@ static bool write_parse(struct write *w, const struct write_request *q)
 	return s == STATUS_OK;
 }
 
+/* What the op sets itself comes last; a value that was sent for the same column gives way. */
+static void fixed_apply(struct values *v, const struct bound *b)
+{
+	for (size_t i = 0; i < b->n_fixed; i++) {
+		size_t k = 0;
+
+		while (k < v->n_sets && v->sets[k].col != b->fixed[i].col)
+			k++;
+		v->sets[k] = (struct set){ .col = b->fixed[i].col, .how = SET_TEXT, .text = b->fixed[i].value };
+		v->n_sets += k == v->n_sets;
+	}
+}
+
 static void write_build(struct write *w)
 {
 	const struct bound *b = w->b;
+
+	fixed_apply(&w->values, b);
 
 	sql_start(&w->sql, &w->call->arena);
 	actor_fill(&w->actor, w->call);

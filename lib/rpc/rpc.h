@@ -46,6 +46,7 @@ struct rpc_call {
 	void *app_data;
 	struct rpc_violation violations[16]; /* collected by rpc_violate */
 	size_t n_violations;
+	const char *status_text;             /* what an error says when rpc_reply_error gets no text; NULL: the status's own */
 };
 
 /* Collects a violation for a later VALIDATION_ERROR; strings must live as long as the call. */
@@ -54,7 +55,7 @@ void rpc_violate(struct rpc_call *c, const char *path, const char *rule, const c
 /* The reply's payload is copied. */
 void rpc_reply_ok(struct rpc_call *c, struct str payload);
 void rpc_reply_replayed(struct rpc_call *c, struct str payload); /* from the idempotency store */
-/* text NULL: the status's own. Sends the collected violations. */
+/* text NULL: the call's status_text, else the status's own. Sends the collected violations. */
 void rpc_reply_error(struct rpc_call *c, enum status s, const char *text);
 void rpc_reply_retry(struct rpc_call *c, enum status s, const char *text, uint32_t retry_after_ms);
 

@@ -109,6 +109,7 @@ static struct served *served_new(struct rpc_server *sv, struct slot *slot)
 	memset(&c->call, 0, offsetof(struct rpc_call, violations));
 	c->call.arena = arena;
 	c->call.n_violations = 0;
+	c->call.status_text = NULL;
 	c->slot = slot;
 	return c;
 }
@@ -351,7 +352,7 @@ void rpc_reply_replayed(struct rpc_call *c, struct str payload)
 
 void rpc_reply_retry(struct rpc_call *c, enum status s, const char *text, uint32_t retry_after_ms)
 {
-	served_answer(c, &(struct frame_reply){ .status = s == STATUS_OK ? STATUS_INTERNAL : s, .text = text,
+	served_answer(c, &(struct frame_reply){ .status = s == STATUS_OK ? STATUS_INTERNAL : s, .text = text ? text : c->status_text,
 	    .retry_after_ms = retry_after_ms, .violations = c->violations, .n_violations = c->n_violations });
 }
 

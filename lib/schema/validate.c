@@ -335,7 +335,14 @@ static bool check_field(const struct check *c, const struct schema_field *f, con
 	switch (f->type) {
 	case TYPE_STRING: check_string(c, f, path, w->bytes); break;
 	case TYPE_BYTES: check_bytes(c, f, path, w->bytes); break;
-	case TYPE_MESSAGE: return check_message(c, f->message, w->bytes, arena_printf(c->arena, "%s.", path), depth + 1);
+	case TYPE_MESSAGE:
+		if (f->repeated) { /* an element of a list is written whole, whatever happens to the entity */
+			struct check whole = *c;
+
+			whole.create = true;
+			return check_message(&whole, f->message, w->bytes, arena_printf(c->arena, "%s.", path), depth + 1);
+		}
+		return check_message(c, f->message, w->bytes, arena_printf(c->arena, "%s.", path), depth + 1);
 	case TYPE_INT32:
 	case TYPE_INT64:
 	case TYPE_UINT32:

@@ -63,7 +63,7 @@ static const char *op_mismatch(struct arena *a, const struct schema *s, const ch
 		return arena_printf(a, "op %s has no handler", op->rpc);
 	if (op->kind == OP_LOOP && !op->on_loop)
 		return arena_printf(a, "op %s has no on_loop", op->rpc);
-	if (op->kind < OP_HANDLER && !op->resource)
+	if (op->kind < OP_REPORT && !op->resource)
 		return arena_printf(a, "op %s has no resource", op->rpc);
 	return NULL;
 }

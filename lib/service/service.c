@@ -148,47 +148,41 @@ static bool admin_ready(void *arg, struct buf *detail)
 	return why == NULL;
 }
 
-static void line(struct buf *out, const char *name, const char *type, const char *help, double value)
-{
-	metrics_head(out, name, type, help);
-	metrics_line(out, name, NULL, STR(""), value);
-}
-
 static void db_metrics(struct buf *out)
 {
 	struct db_stats s = db_stats_get(me.db);
 
-	line(out, "crm_db_statements_total", "counter", "Statements sent", (double)s.statements);
-	line(out, "crm_db_errors_total", "counter", "Submissions and handler statements that failed", (double)s.errors);
-	line(out, "crm_db_reconnects_total", "counter", "Connection attempts after a loss", (double)s.reconnects);
-	line(out, "crm_db_syncs_total", "counter", "Pipeline segments", (double)s.syncs);
-	line(out, "crm_db_grouped_total", "counter", "Reads that shared a segment", (double)s.grouped);
-	line(out, "crm_db_waiting", "gauge", "Submissions waiting for a connection", (double)s.waiting);
-	line(out, "crm_db_connections", "gauge", "Connections of the loop that are up", s.connections_up);
-	line(out, "crm_db_jobs_total", "counter", "Handlers run", (double)s.jobs);
-	line(out, "crm_db_jobs_waiting", "gauge", "Handlers waiting for a worker", (double)s.jobs_waiting);
+	metrics_one(out, "crm_db_statements_total", "counter", "Statements sent", (double)s.statements);
+	metrics_one(out, "crm_db_errors_total", "counter", "Submissions and handler statements that failed", (double)s.errors);
+	metrics_one(out, "crm_db_reconnects_total", "counter", "Connection attempts after a loss", (double)s.reconnects);
+	metrics_one(out, "crm_db_syncs_total", "counter", "Pipeline segments", (double)s.syncs);
+	metrics_one(out, "crm_db_grouped_total", "counter", "Reads that shared a segment", (double)s.grouped);
+	metrics_one(out, "crm_db_waiting", "gauge", "Submissions waiting for a connection", (double)s.waiting);
+	metrics_one(out, "crm_db_connections", "gauge", "Connections of the loop that are up", s.connections_up);
+	metrics_one(out, "crm_db_jobs_total", "counter", "Handlers run", (double)s.jobs);
+	metrics_one(out, "crm_db_jobs_waiting", "gauge", "Handlers waiting for a worker", (double)s.jobs_waiting);
 }
 
 static void rpc_metrics(struct buf *out)
 {
 	struct rpc_stats s = me.server ? rpc_server_stats(me.server) : (struct rpc_stats){ 0 };
 
-	line(out, "crm_rpc_messages_total", "counter", "Messages received", (double)s.messages);
-	line(out, "crm_rpc_calls_total", "counter", "Calls handed out", (double)s.calls);
-	line(out, "crm_rpc_refused_total", "counter", "Messages with a wrong MAC or malformed", (double)s.bad_mac);
-	line(out, "crm_rpc_expired_total", "counter", "Calls past their deadline when they arrived", (double)s.expired);
-	line(out, "crm_rpc_in_flight", "gauge", "Calls being worked on", (double)s.in_flight);
+	metrics_one(out, "crm_rpc_messages_total", "counter", "Messages received", (double)s.messages);
+	metrics_one(out, "crm_rpc_calls_total", "counter", "Calls handed out", (double)s.calls);
+	metrics_one(out, "crm_rpc_refused_total", "counter", "Messages with a wrong MAC or malformed", (double)s.bad_mac);
+	metrics_one(out, "crm_rpc_expired_total", "counter", "Calls past their deadline when they arrived", (double)s.expired);
+	metrics_one(out, "crm_rpc_in_flight", "gauge", "Calls being worked on", (double)s.in_flight);
 }
 
 static void relay_metrics(struct buf *out)
 {
 	struct relay_stats s = relay_stats();
 
-	line(out, "crm_relay_active", "gauge", "1: this process carries the outbox", s.active);
-	line(out, "crm_relay_published_total", "counter", "Events published", (double)s.published);
-	line(out, "crm_relay_failures_total", "counter", "Rounds that did not get through", (double)s.failures);
-	line(out, "crm_relay_lag_rows", "gauge", "Outbox rows that wait", (double)s.lag_rows);
-	line(out, "crm_relay_lag_seconds", "gauge", "Age of the oldest outbox row that waits", s.lag_seconds);
+	metrics_one(out, "crm_relay_active", "gauge", "1: this process carries the outbox", s.active);
+	metrics_one(out, "crm_relay_published_total", "counter", "Events published", (double)s.published);
+	metrics_one(out, "crm_relay_failures_total", "counter", "Rounds that did not get through", (double)s.failures);
+	metrics_one(out, "crm_relay_lag_rows", "gauge", "Outbox rows that wait", (double)s.lag_rows);
+	metrics_one(out, "crm_relay_lag_seconds", "gauge", "Age of the oldest outbox row that waits", s.lag_seconds);
 }
 
 static void admin_metrics(void *arg, struct buf *out)

@@ -296,3 +296,9 @@ void metrics_print(struct buf *out)
 		put_metric(out, m);
 	process_metrics_print(out);
 }
+
+void metrics_one(struct buf *out, const char *name, const char *type, const char *help, double value)
+{
+	metrics_head(out, name, type, help);
+	metrics_line(out, name, NULL, STR(""), value);
+}

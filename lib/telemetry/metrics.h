@@ -61,5 +61,7 @@ void metrics_print(struct buf *out);
 /* For hooks that print values kept elsewhere: one line, label values escaped. NULL label name: none. */
 void metrics_line(struct buf *out, const char *name, const char *label, struct str value, double v);
 void metrics_head(struct buf *out, const char *name, const char *type, const char *help);
+/* A metric without labels: head and line. */
+void metrics_one(struct buf *out, const char *name, const char *type, const char *help, double value);
 
 #endif

@@ -5,13 +5,17 @@ import json
 import re
 
 MARK = re.compile(r"[CU]q[0-9a-f]+w\d+n\d+q")
-SCHEMAS = ("auth", "customers", "audit")
 # entity: table, columns that hold the mark of a create, and of an update
 TABLES = {
     "lead": ("customers.lead", ["display"], ["notes", "company"]), "contact": ("customers.contact", ["display"], ["notes", "title"]),
     "account": ("customers.account", ["name", "contact_name"], ["notes"]), "territory": ("customers.territory", ["name"], ["description"]),
-    "tag": ("customers.tag", ["name"], []), "api_key": ("auth.api_key", ["name"], []),
+    "tag": ("customers.tag", ["name"], []), "api_key": ("auth.api_key", ["name"], []), "deal": ("sales.deal", ["title"], ["description"]),
 }
+
+
+def schemas(psql):
+    """Of the services: those that have an outbox."""
+    return [r[0] for r in psql("SELECT nspname FROM pg_namespace WHERE to_regclass(quote_ident(nspname) || '.outbox_position') IS NOT NULL ORDER BY 1")]
 
 
 class Facts:
@@ -28,7 +32,7 @@ class Facts:
                 self.events[mark].append(ident)
             if action == "deleted":
                 self.deletes[of].append(ident)
-        self.outbox = [r[0] for s in SCHEMAS for r in psql(f"SELECT event_id FROM {s}.outbox")]
+        self.outbox = [r[0] for s in schemas(psql) for r in psql(f"SELECT event_id FROM {s}.outbox")]
         self.audit = collections.Counter(r[0] for r in psql("SELECT id FROM audit.entry"))
         self.counted = collections.Counter(r[0] for r in psql("SELECT event_id FROM counting.effect"))
 

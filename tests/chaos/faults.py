@@ -52,7 +52,8 @@ class Faults:
     def __init__(self, run_dir, bus, counter, seed, say):
         self.state_path, self.counter, self.say = run_dir / "state.json", counter, say
         self.random = random.Random(f"{seed}/faults")
-        self.targets = ["gateway", "svc-auth", "svc-customers", "svc-customers", "svc-audit", "postgres", "counter"] + (["kafka"] if bus == "kafka" else [])
+        services = [r["name"] for r in json.loads(self.state_path.read_text())["processes"] if r["name"].startswith("svc-")]
+        self.targets = ["gateway", *services, "svc-customers", "postgres", "counter"] + (["kafka"] if bus == "kafka" else [])
         self.deck, self.done = [], {}
 
     def pid_of(self, name):

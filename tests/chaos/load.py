@@ -47,6 +47,7 @@ KINDS = [
     ("saas", "API", "lead", "/api/leads", {"firstName": "M", "lastName": "Chaos"}, ("PUT", {"notes": "M"})),
     ("saas", "API", "contact", "/api/contacts", {"firstName": "M", "lastName": "Chaos"}, ("PUT", {"notes": "M"})),
     ("saas", "API", "account", "/api/companies", {"name": "M"}, ("PUT", {"notes": "M"})),
+    ("saas", "API", "deal", "/api/deals", {"title": "M", "value": 1000}, ("PUT", {"description": "M"})),
     ("system", "API", "lead", "/api/crm/leads/", {"first_name": "M", "last_name": "Chaos"}, ("PATCH", {"company_name": "M"})),
     ("system", "API", "contact", "/api/crm/contacts/", {"first_name": "M", "last_name": "Chaos"}, ("PATCH", {"title": "M"})),
     ("system", "API", "territory", "/api/territories/territories/", {"name": "M"}, ("PATCH", {"description": "M"})),

@@ -6,7 +6,7 @@ import pathlib
 import secrets
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-SERVICES = ["auth", "customers", "audit"]
+SERVICES = ["auth", "customers", "sales", "audit"]
 
 # name, default, what it is for; CRM_PORT_<NAME> overrides, CRM_PORT_OFFSET shifts all
 PORTS = [
@@ -19,6 +19,8 @@ PORTS = [
     ("CUSTOMERS_ADMIN", 9102, "svc-customers: health and metrics"),
     ("AUDIT", 7103, "svc-audit"),
     ("AUDIT_ADMIN", 9103, "svc-audit: health and metrics"),
+    ("SALES", 7104, "svc-sales"),
+    ("SALES_ADMIN", 9104, "svc-sales: health and metrics"),
     ("KAFKA", 19092, "Kafka broker (only with --bus kafka)"),
 ]
 # PostgreSQL listens on a socket in a private folder only, so this is no port of the machine's

@@ -1,0 +1,13 @@
+/* svc-sales: deals and their pipeline, products and their stock, orders. */
+#include "service/service.h"
+
+#include "svc-sales/consume.h"
+#include "svc-sales/ops.h"
+
+int main(int argc, char **argv)
+{
+	const struct service sales = { .name = "sales", .ops = sales_ops, .n_ops = sales_n_ops,
+		.start = consume_start, .stop = consume_stop, .metrics = consume_metrics };
+
+	return service_main(&sales, argc, argv);
+}

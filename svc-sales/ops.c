@@ -1,0 +1,68 @@
+/* What the sales service does: a row per RPC. Rules are triggers in schema/, figures are statements in reports.c. */
+#include "svc-sales/ops.h"
+
+/* -- deals */
+
+const struct resource stage_resource = {
+	.message = "crm.v1.Stage", .table = "stage", .filter = "name slug kind is_active created_us", .sort = "position name slug probability created_us updated_us seq",
+	.default_sort = "position", .seed = "stage_seed",
+};
+
+const struct resource deal_resource = {
+	.message = "crm.v1.Deal", .table = "deal",
+	.filter = "title account contact lead value stage stage_slug status probability expected_close_us closed_us owner source created_by created_us updated_us",
+	.sort = "title value stage_slug status probability expected_close_us closed_us source description created_us updated_us stage_changed_us seq",
+	.default_sort = "-created_us", .searchable = true, .lower = "stage_slug source", .seed = "stage_seed",
+};
+
+/* -- products */
+
+const struct resource category_resource = {
+	.message = "crm.v1.Category", .table = "category", .filter = "name parent is_active created_us", .sort = "name description is_active created_us updated_us seq",
+	.default_sort = "name",
+};
+
+const struct resource product_resource = {
+	.message = "crm.v1.Product", .table = "product",
+	.filter = "name sku category category_name price stock_quantity low_stock status owner created_us updated_us",
+	.sort = "name sku description category_name price cost stock_quantity reorder_level status created_us updated_us seq",
+	.default_sort = "-created_us", .searchable = true,
+};
+
+const struct resource stock_movement_resource = {
+	.message = "crm.v1.StockMovement", .table = "stock_movement", .filter = "product kind created_us order", .sort = "created_us seq", .default_sort = "-created_us",
+	.hard = true,
+};
+
+/* -- orders */
+
+const struct resource order_resource = {
+	.message = "crm.v1.Order", .table = "orders",
+	.filter = "number account status total created_by created_us updated_us", .sort = "number status total created_us updated_us status_changed_us seq",
+	.default_sort = "-created_us", .searchable = true,
+};
+
+const struct op sales_ops[] = {
+	OPS_RESOURCE("Stages", &stage_resource),
+	OPS_RESOURCE("Deals", &deal_resource),
+	{ .rpc = "Deals.ChangeStage", .kind = OP_UPDATE, .resource = &deal_resource },
+	{ .rpc = "Deals.MarkWon", .kind = OP_UPDATE, .resource = &deal_resource, .set = "status=won" },
+	{ .rpc = "Deals.MarkLost", .kind = OP_UPDATE, .resource = &deal_resource, .set = "status=lost" },
+	{ .rpc = "Deals.Reopen", .kind = OP_UPDATE, .resource = &deal_resource, .set = "status=open" },
+	{ .rpc = "Deals.Clone", .kind = OP_HANDLER, .handler = deal_clone },
+	{ .rpc = "Deals.Refs", .kind = OP_REFS, .resource = &deal_resource },
+	{ .rpc = "Deals.History", .kind = OP_REPORT, .resource = &deal_resource, .sql = deals_history_sql },
+	{ .rpc = "Deals.Pipeline", .kind = OP_REPORT, .resource = &deal_resource, .sql = deals_pipeline_sql },
+	{ .rpc = "Deals.Forecast", .kind = OP_REPORT, .resource = &deal_resource, .sql = deals_forecast_sql },
+	{ .rpc = "Deals.Leaderboard", .kind = OP_REPORT, .resource = &deal_resource, .sql = deals_leaderboard_sql },
+	{ .rpc = "Deals.Analytics", .kind = OP_REPORT, .resource = &deal_resource, .sql = deals_analytics_sql },
+	OPS_RESOURCE("Categories", &category_resource),
+	OPS_RESOURCE("Products", &product_resource),
+	{ .rpc = "Products.AdjustStock", .kind = OP_HANDLER, .handler = product_adjust_stock },
+	{ .rpc = "Products.Movements", .kind = OP_LIST, .resource = &stock_movement_resource },
+	{ .rpc = "Orders.List", .kind = OP_LIST, .resource = &order_resource },
+	{ .rpc = "Orders.Get", .kind = OP_GET, .resource = &order_resource },
+	{ .rpc = "Orders.Create", .kind = OP_CREATE, .resource = &order_resource },
+	{ .rpc = "Orders.ChangeStatus", .kind = OP_UPDATE, .resource = &order_resource },
+};
+const size_t sales_n_ops = sizeof(sales_ops) / sizeof(sales_ops[0]);
