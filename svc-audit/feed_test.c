@@ -9,16 +9,6 @@
 static PGconn *app;
 static struct feed_rules *rules;
 
-const struct schema *service_schema(void)
-{
-	return test_schema;
-}
-
-struct db *service_db(void)
-{
-	return test_db;
-}
-
 /* n events of one transaction, as the consumer's. */
 static void append(const char *tenant, const char *type, const char *entity, size_t n)
 {
