@@ -7,7 +7,7 @@ help: ## this list
 
 run: deps ## install what is needed, build, start everything on loopback and return
 	@$(MAKE) --no-print-directory -j$$(nproc) build
-	@./crm start $(if $(BUS),--bus $(BUS))
+	@./crm start $(if $(BUS),--bus $(BUS)) $(if $(COUNTERS),--counters $(COUNTERS))
 
 deps: ## install the packages that building and running need (apt)
 	@deploy/local/install-deps run

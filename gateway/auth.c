@@ -337,7 +337,7 @@ enum step_result step_token(struct request *r)
 	return result;
 }
 
-/* -- another tenant of the same user */
+/* -- another tenant of the same user, and of which rows of their own tenant a limited member may see */
 
 /* "0190…", "12", "tenant_12" */
 static bool tenant_key(struct str text, char id[UUID_TEXT + 1], int64_t *seq)
@@ -397,12 +397,14 @@ enum step_result step_tenant(struct request *r)
 	char id[UUID_TEXT + 1];
 	int64_t seq;
 
-	if (!who || !wanted.n)
+	if (!who)
 		return STEP_NEXT;
+	if (!wanted.n)
+		return who->limited ? as_member(r, who->tenant_id, who->tenant_seq) : STEP_NEXT;
 	if (!tenant_key(wanted, id, &seq))
 		return reply_error(r, STATUS_PERMISSION_DENIED, "You are not a member of this tenant");
 	if (strcmp(id, who->tenant_id) == 0 || (seq && seq == who->tenant_seq))
-		return STEP_NEXT;
+		return who->limited ? as_member(r, who->tenant_id, who->tenant_seq) : STEP_NEXT;
 	if (who->kind == PRINCIPAL_API_KEY)
 		return reply_error(r, STATUS_PERMISSION_DENIED, "An API key belongs to one tenant");
 	return as_member(r, id, seq);

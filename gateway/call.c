@@ -188,6 +188,8 @@ static void on_reply(void *arg, const struct rpc_result *result)
 		request_refuse(r, result);
 		return;
 	}
+	if (r->route->rpc->lane != RPC_READ && strcmp(r->route->rpc->service, "auth") == 0)
+		counters_ring(r->w->g->counters); /* it may have ended sessions: the other gateways need not wait for their next poll */
 	r->replayed = result->replayed;
 	encode(r, result->payload);
 }

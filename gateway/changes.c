@@ -16,7 +16,7 @@ struct changes {
 	struct rpc_client *rpc;
 	struct event *poll, *keys;
 	int64_t cursor;
-	bool polling, fetching, away;
+	bool polling, again, fetching, away;
 	struct arena scratch;
 };
 
@@ -51,6 +51,8 @@ static bool parse_change(struct str wire, struct change *c, struct str *word)
 			c->role = f.bytes;
 		else if (f.number == 7 && f.type == WIRE_VARINT)
 			c->revoked = f.value != 0;
+		else if (f.number == 8 && f.type == WIRE_VARINT)
+			c->limited = f.value != 0;
 	}
 	return !in.bad;
 }
@@ -135,7 +137,8 @@ static void on_changes(void *arg, const struct rpc_result *result)
 
 	c->polling = false;
 	note_away(c, result->status);
-	again_in(c->poll, CHANGES_EVERY_MS);
+	again_in(c->poll, c->again ? 0 : CHANGES_EVERY_MS);
+	c->again = false;
 	if (result->status != STATUS_OK)
 		return;
 	if (!changes_parse(result->payload, &reply)) {
@@ -164,6 +167,13 @@ static void on_poll(evutil_socket_t fd, short what, void *arg)
 	wire_put_varint(&payload, 1, (uint64_t)c->cursor);
 	c->polling = call(c, "Auth.Changes", POLL_TIMEOUT_MS, buf_view(&payload), on_changes);
 	buf_fini(&payload);
+}
+
+void changes_poll(struct changes *c)
+{
+	c->again = c->polling;
+	if (!c->polling)
+		again_in(c->poll, 0);
 }
 
 /* The first field of crm.v1.JwksReply. */

@@ -33,13 +33,26 @@ bool control_want_keys(struct gateway *g)
 	return write(g->control_fd, &one, sizeof(one)) == sizeof(one);
 }
 
-static void on_keys_wanted(evutil_socket_t fd, short what, void *arg)
+void control_poll(void *gateway)
+{
+	struct gateway *g = gateway;
+	uint64_t one = 1;
+
+	if (!atomic_exchange(&g->poll_wanted, true) && write(g->control_fd, &one, sizeof(one)) < 0)
+		atomic_store(&g->poll_wanted, false);
+}
+
+static void on_wanted(evutil_socket_t fd, short what, void *arg)
 {
 	struct control *c = arg;
 	uint64_t n;
 
-	if (read(fd, &n, sizeof(n)) == sizeof(n))
+	if (read(fd, &n, sizeof(n)) != sizeof(n))
+		return;
+	if (atomic_load(&c->g->keys_wanted))
 		changes_fetch_keys(c->changes);
+	if (atomic_exchange(&c->g->poll_wanted, false))
+		changes_poll(c->changes);
 }
 
 static bool ready(void *arg, struct buf *detail)
@@ -126,7 +139,7 @@ void control_run(struct gateway *g)
 	if (!c.base)
 		log_die("CONTROL-START", "no event loop: %s", strerror(errno));
 	c.drain = event_new(c.base, -1, EV_PERSIST, on_drain_check, &c);
-	wanted = event_new(c.base, g->control_fd, EV_READ | EV_PERSIST, on_keys_wanted, &c);
+	wanted = event_new(c.base, g->control_fd, EV_READ | EV_PERSIST, on_wanted, &c);
 	event_add(wanted, NULL);
 	on_signal(&c, SIGTERM, on_stop);
 	on_signal(&c, SIGINT, on_stop);

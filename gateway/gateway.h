@@ -21,6 +21,7 @@
 #include "gateway/tls.h"
 #include "http/http.h"
 #include "rpc/client.h"
+#include "rpc/handoff.h"
 
 #define WORKERS_MAX 64
 #define PRINCIPALS_MAX 20000 /* per thread */
@@ -63,6 +64,7 @@ struct worker {
 	unsigned exports;            /* under way */
 	int wake_fd;                 /* eventfd: the control thread has news */
 	struct event *wake, *tick;
+	struct handoff counted;      /* requests whose limit has been asked for */
 	bool draining;
 	atomic_bool idle;            /* drained: its loop has ended */
 	pthread_mutex_t lock;        /* numbers */
@@ -80,6 +82,7 @@ struct gateway {
 	struct proxies proxies;
 	struct docs *docs;
 	struct tls *tls;       /* NULL: plain */
+	struct counters *counters;
 	struct rates *rates;   /* NULL: no limits */
 	struct revocations *revocations;
 	struct key_store *keys;
@@ -91,7 +94,7 @@ struct gateway {
 	atomic_int in_flight;
 	int control_fd;              /* eventfd: a thread wants signing keys */
 	atomic_llong keys_asked_us;  /* monotonic: when svc-auth was last asked for them */
-	atomic_bool keys_wanted;
+	atomic_bool keys_wanted, poll_wanted;
 	struct worker workers[WORKERS_MAX];
 	size_t n_workers;
 };
@@ -106,6 +109,8 @@ struct keyset *worker_keys(struct worker *w); /* likewise; NULL: none yet */
 void control_run(struct gateway *g); /* until SIGTERM and the drain are done */
 /* True: svc-auth is being asked for its signing keys and all workers will be woken. Any thread. */
 bool control_want_keys(struct gateway *g);
+/* Something may have changed at svc-auth: ask now. Any thread. */
+void control_poll(void *gateway);
 
 /* reload.c */
 struct faces *reload_faces(struct gateway *g, struct arena *a, const char **why); /* NULL: refused */

@@ -53,6 +53,18 @@ static void load_dialects(struct gateway *g)
 	reload_publish(g, f);
 }
 
+static void open_counters(struct gateway *g)
+{
+	struct counters_config config = { .url = g->settings.counters_url, .name = "crm:gateway", .most = RATES_MAX, .on_ring = control_poll, .arg = g };
+	const char *why = NULL;
+
+	g->counters = counters_open(&config, &why);
+	if (!g->counters)
+		log_die("SETTINGS", "COUNTERS_URL: %s", why);
+	if (g->settings.rate_limit_scale > 0)
+		g->rates = rates_new((uint32_t)g->settings.rate_limit_scale, g->counters, g->key);
+}
+
 static void make_shared_state(struct gateway *g)
 {
 	siphash_init();
@@ -61,11 +73,10 @@ static void make_shared_state(struct gateway *g)
 	g->revocations = revocations_new();
 	g->keys = key_store_new();
 	atomic_store(&g->keys_asked_us, -KEY_WAIT_US);
-	if (g->settings.rate_limit_scale > 0)
-		g->rates = rates_new((uint32_t)g->settings.rate_limit_scale);
 	g->control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (g->control_fd < 0)
 		log_die("START", "eventfd: %s", strerror(errno));
+	open_counters(g);
 }
 
 static void raise_file_limit(void)

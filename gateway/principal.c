@@ -3,7 +3,7 @@
 
 #include "base/wire.h"
 
-enum { TENANT_ID = 1, TENANT_SEQ, USER_ID, USER_SEQ, ROLE, PERMISSIONS_LOW, PERMISSIONS_HIGH, SESSION_ID, TOKEN_ID, API_KEY_ID, EXPIRES };
+enum { TENANT_ID = 1, TENANT_SEQ, USER_ID, USER_SEQ, ROLE, PERMISSIONS_LOW, PERMISSIONS_HIGH, SESSION_ID, TOKEN_ID, API_KEY_ID, EXPIRES, SCOPE };
 
 static void put_text(struct buf *out, uint32_t number, const char *text)
 {
@@ -25,6 +25,8 @@ void principal_encode(const struct principal *p, struct buf *out)
 	put_text(out, API_KEY_ID, p->api_key_id);
 	if (p->expires_us)
 		wire_put_varint(out, EXPIRES, (uint64_t)p->expires_us);
+	if (p->scope.n)
+		wire_put_bytes(out, SCOPE, p->scope);
 }
 
 static bool take_text(const struct wire_field *f, char *to, size_t size)
@@ -69,6 +71,9 @@ static bool take(const struct wire_field *f, struct principal *p)
 	case EXPIRES:
 		p->expires_us = (int64_t)f->value;
 		return f->type == WIRE_VARINT;
+	case SCOPE:
+		p->scope = f->bytes;
+		return f->type == WIRE_BYTES;
 	default:
 		return true;
 	}

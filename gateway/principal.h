@@ -21,6 +21,8 @@ struct principal {
 	int64_t tenant_seq, user_seq;
 	int64_t issued_us, expires_us; /* wall clock */
 	uint64_t permissions[2];
+	bool limited;        /* a token's member does not see all rows: ask svc-auth for the scope */
+	struct str scope;    /* of rows; borrowed from what it was decoded from, or from the entry that holds it */
 };
 
 static inline bool principal_may(const struct principal *p, unsigned permission)

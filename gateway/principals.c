@@ -75,11 +75,15 @@ struct principal_entry *principals_put(struct principals *p, const uint8_t key[3
 		principals_drop(p, e);
 	if (HASH_COUNT(p->rows) >= p->max)
 		principals_drop(p, p->rows);
-	e = xcalloc(1, sizeof(*e));
+	e = xcalloc(1, sizeof(*e) + (who ? who->scope.n : 0));
 	memcpy(e->key, key, 32);
 	e->refused = !who;
 	if (who) {
 		e->who = *who;
+		if (who->scope.n) {
+			memcpy(e->scope, who->scope.p, who->scope.n);
+			e->who.scope.p = e->scope;
+		}
 		principal_encode(who, &wire);
 		e->wire = buf_view(&wire); /* the entry owns it now */
 	}

@@ -24,6 +24,7 @@ struct principal_entry {
 	unsigned refs;
 	bool cached;
 	UT_hash_handle hh;
+	char scope[];          /* the bytes of who.scope */
 };
 
 struct principals;

@@ -1,129 +1,104 @@
-/* Rate limiting by GCRA in sharded tables. */
+/* Policies as buckets of lib/counters, and answers of it as what a client is told. */
 #include "gateway/rates.h"
 
-#include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arena.h"
+#include "base/codec.h"
 #include "gateway/siphash.h"
-
-#include <uthash.h>
-
-#define SHARDS 16
-
-struct bucket {
-	uint64_t key;
-	int64_t full_us; /* theoretical arrival time: when the bucket will be full again */
-	UT_hash_handle hh;
-};
-
-struct shard {
-	pthread_mutex_t lock;
-	struct bucket *rows; /* least recently used first */
-};
 
 struct rates {
 	uint32_t scale;
-	struct shard shards[SHARDS];
+	struct counters *counters;
+	uint64_t key[2];
 };
 
-struct rates *rates_new(uint32_t scale)
+struct rates *rates_new(uint32_t scale, struct counters *counters, const uint8_t key[32])
 {
 	struct rates *r = xcalloc(1, sizeof(*r));
+	uint8_t in[48] = "rate buckets", out[32];
 
+	memcpy(in + 16, key, 32);
+	sha256(in, sizeof(in), out);
+	memcpy(r->key, out, sizeof(r->key));
 	r->scale = scale;
-	for (int i = 0; i < SHARDS; i++)
-		pthread_mutex_init(&r->shards[i].lock, NULL);
+	r->counters = counters;
 	return r;
-}
-
-static void drop(struct shard *s, struct bucket *b)
-{
-	HASH_DEL(s->rows, b);
-	free(b);
 }
 
 void rates_free(struct rates *r)
 {
-	for (int i = 0; i < SHARDS; i++) {
-		while (r->shards[i].rows)
-			drop(&r->shards[i], r->shards[i].rows);
-		pthread_mutex_destroy(&r->shards[i].lock);
-	}
 	free(r);
 }
 
 /* 64 bits under a secret key: nobody can aim at another subject's bucket. */
-static uint64_t bucket_key(const char *dialect, const char *policy, struct str subject)
+static uint64_t bucket_id(const struct rates *r, const char *dialect, const char *policy, struct str subject)
 {
-	uint64_t parts[3] = { siphash(dialect, strlen(dialect)), siphash(policy, strlen(policy)), siphash(subject.p, subject.n) };
+	uint64_t parts[3] = { siphash_with(r->key, dialect, strlen(dialect)), siphash_with(r->key, policy, strlen(policy)), siphash_with(r->key, subject.p, subject.n) };
 
-	return siphash(parts, sizeof(parts));
+	return siphash_with(r->key, parts, sizeof(parts));
 }
 
-static void forget_some(struct shard *s, int64_t now_us)
+/* False: the policy limits nothing. */
+static bool row_of(const struct rates *r, const char *dialect, const struct rate_policy *p, struct str subject, struct counter *row)
 {
-	for (int i = 0; i < 2 && s->rows && s->rows->full_us <= now_us; i++)
-		drop(s, s->rows);
-	if (HASH_COUNT(s->rows) >= RATES_MAX / SHARDS)
-		drop(s, s->rows);
+	uint64_t quota = (uint64_t)p->quota * r->scale;
+	struct counter_limit *l = &row->limit;
+
+	if (!quota || !p->window_s)
+		return false;
+	row->id = bucket_id(r, dialect, p->name, subject);
+	l->quota = quota > UINT32_MAX ? UINT32_MAX : (uint32_t)quota;
+	l->window_us = (int64_t)p->window_s * 1000000;
+	l->lend_us = (int64_t)p->queue * counter_interval_us(l);
+	if (l->lend_us > RATES_DELAY_MAX_US)
+		l->lend_us = RATES_DELAY_MAX_US;
+	return true;
 }
 
-static struct bucket *bucket_of(struct shard *s, uint64_t key, int64_t now_us)
+struct rate_verdict rates_verdict(const struct rate_policy *p, const struct counter *row, const struct counter_answer *answer, int64_t now_us)
 {
-	struct bucket *b;
+	struct rate_verdict v = { .limited = true, .refused = answer->refused, .policy = p->name, .limit = row->limit.quota, .window_s = p->window_s };
+	int64_t window = row->limit.window_us, interval = counter_interval_us(&row->limit), full = answer->full_us[0], left, over;
 
-	HASH_FIND(hh, s->rows, &key, sizeof(key), b);
-	if (b) {
-		HASH_DEL(s->rows, b);
-	} else {
-		forget_some(s, now_us);
-		b = xcalloc(1, sizeof(*b));
-		b->key = key;
-	}
-	HASH_ADD(hh, s->rows, key, sizeof(key), b);
-	return b;
+	over = full + (v.refused ? interval : 0) - now_us - window;
+	if (v.refused)
+		v.retry_us = over > 0 ? over : 1;
+	else if (over > 0)
+		v.delay_us = over;
+	left = (window - (full - now_us)) / interval;
+	v.remaining = left > 0 ? (uint32_t)left : 0;
+	if (v.remaining > v.limit)
+		v.remaining = v.limit;
+	v.reset_us = v.remaining ? full : full + interval - window;
+	if (v.reset_us < now_us)
+		v.reset_us = now_us;
+	return v;
 }
 
-/* The algorithm itself. full_us + interval is where the bucket would stand after this request. */
-static void take(struct bucket *b, const struct rate_policy *p, uint32_t quota, int64_t now_us, struct rate_verdict *v)
+bool rates_try(struct rates *r, const char *dialect, const struct rate_policy *p, struct str subject, int64_t now_us, struct rate_verdict *v, struct counter *row)
 {
-	int64_t window = (int64_t)p->window_s * 1000000, full = b->full_us > now_us ? b->full_us : now_us;
-	int64_t interval = window / quota > 0 ? window / quota : 1, next = full + interval, over = next - now_us - window;
-	int64_t lendable = (int64_t)p->queue * interval < RATES_DELAY_MAX_US ? (int64_t)p->queue * interval : RATES_DELAY_MAX_US;
-	int64_t left;
+	struct counter_answer answer;
 
-	v->refused = over > lendable;
-	if (v->refused) {
-		v->retry_us = over;
-		next = full;
-	} else {
-		v->delay_us = over > 0 ? over : 0;
-		b->full_us = next;
-	}
-	left = (window - (next - now_us)) / interval;
-	v->remaining = left > 0 ? (uint32_t)left : 0;
-	if (v->remaining > quota)
-		v->remaining = quota;
-	v->reset_us = v->remaining ? next : next + interval - window;
-	if (v->reset_us < now_us)
-		v->reset_us = now_us;
+	*v = (struct rate_verdict){ 0 };
+	if (!row_of(r, dialect, p, subject, row))
+		return true;
+	if (!counters_take(r->counters, row, 1, now_us, &answer))
+		return false;
+	*v = rates_verdict(p, row, &answer, now_us);
+	return true;
 }
 
 struct rate_verdict rates_take(struct rates *r, const char *dialect, const struct rate_policy *p, struct str subject, int64_t now_us)
 {
-	uint64_t quota = (uint64_t)p->quota * r->scale;
-	struct rate_verdict v = { .limited = true, .policy = p->name, .window_s = p->window_s };
-	uint64_t key = bucket_key(dialect, p->name, subject);
-	struct shard *s = &r->shards[key % SHARDS];
+	struct counter_answer answer;
+	struct counter row;
 
-	if (!quota || !p->window_s)
+	if (!row_of(r, dialect, p, subject, &row))
 		return (struct rate_verdict){ 0 };
-	v.limit = quota > UINT32_MAX ? UINT32_MAX : (uint32_t)quota;
-	pthread_mutex_lock(&s->lock);
-	take(bucket_of(s, key, now_us), p, v.limit, now_us, &v);
-	pthread_mutex_unlock(&s->lock);
-	return v;
+	counters_take_here(r->counters, &row, 1, now_us, &answer);
+	return rates_verdict(p, &row, &answer, now_us);
 }
 
 void rates_merge(struct rate_verdict *shown, const struct rate_verdict *v)
@@ -132,16 +107,4 @@ void rates_merge(struct rate_verdict *shown, const struct rate_verdict *v)
 		return;
 	if (!shown->limited || (v->refused && !shown->refused) || (v->refused == shown->refused && v->remaining < shown->remaining))
 		*shown = *v;
-}
-
-size_t rates_count(struct rates *r)
-{
-	size_t n = 0;
-
-	for (int i = 0; i < SHARDS; i++) {
-		pthread_mutex_lock(&r->shards[i].lock);
-		n += HASH_COUNT(r->shards[i].rows);
-		pthread_mutex_unlock(&r->shards[i].lock);
-	}
-	return n;
 }

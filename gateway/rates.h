@@ -1,13 +1,15 @@
 /*
- * Rate counters shared by all threads: one bucket per (dialect, policy, subject), generic cell rate algorithm.
+ * Rate limits of the dialects: one bucket per (dialect, policy, subject), counted by lib/counters, in this process or together with
+ * the other gateways.
  *
  * A quota of q per w seconds is a bucket of q tokens that refills evenly over w. A policy with a queue lends up to that many
  * tokens of the future: the caller must wait delay_us before it goes on. Bounded: beyond RATES_MAX the least recently
- * used bucket is forgotten, and so is one that is full again.
+ * used bucket is forgotten, and so is one that is full again. Threading: any thread.
  */
 #ifndef CRM_GATEWAY_RATES_H
 #define CRM_GATEWAY_RATES_H
 
+#include "counters/counters.h"
 #include "gateway/dialect/dialect.h"
 
 #define RATES_MAX 262144
@@ -25,13 +27,16 @@ struct rate_verdict {
 	int64_t delay_us;      /* wait this long, then go on; 0: go on */
 };
 
-/* scale: factor on every quota, at least 1. */
-struct rates *rates_new(uint32_t scale);
+/* scale: factor on every quota, at least 1. counters: borrowed. key: secret, the same in all gateways that share them. */
+struct rates *rates_new(uint32_t scale, struct counters *counters, const uint8_t key[32]);
 void rates_free(struct rates *r);
-/* Takes one token. subject: "198.51.100.7", a user's id, … */
+/* Takes one token, decided in this process. subject: "198.51.100.7", a user's id, … */
 struct rate_verdict rates_take(struct rates *r, const char *dialect, const struct rate_policy *p, struct str subject, int64_t now_us);
+/* The same. False: the other gateways may have used the bucket up; then nothing was taken and *row is what to ask counters about. */
+bool rates_try(struct rates *r, const char *dialect, const struct rate_policy *p, struct str subject, int64_t now_us, struct rate_verdict *v, struct counter *row);
+/* What the answer to that question means. */
+struct rate_verdict rates_verdict(const struct rate_policy *p, const struct counter *row, const struct counter_answer *answer, int64_t now_us);
 /* Keeps in *shown what constrains the client most. */
 void rates_merge(struct rate_verdict *shown, const struct rate_verdict *v);
-size_t rates_count(struct rates *r);
 
 #endif

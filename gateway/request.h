@@ -23,6 +23,16 @@ struct resolving {
 	struct principal_entry *entry; /* held */
 };
 
+/* What a rate limit waits for. */
+struct limiting {
+	enum { LIMIT_IDLE, LIMIT_ASKED, LIMIT_ANSWERED } state;
+	unsigned done;    /* policies of this step that are through */
+	int64_t delay_us;
+	struct counter row;
+	struct counter_answer answer;
+	struct handoff_node node;
+};
+
 struct request {
 	struct worker *w;
 	struct http_exchange *x;
@@ -37,6 +47,7 @@ struct request {
 	const struct builtin *builtin;
 	struct str cors_origin; /* Access-Control-Allow-Origin; empty: not allowed or not asked */
 	struct rate_verdict rate;
+	struct limiting limit;
 	struct event timer;     /* rate delay, key wait */
 	bool timer_set, key_waited;
 	struct request *next_waiter;
@@ -81,6 +92,8 @@ enum step_result step_call(struct request *r);         /* call.c */
 /* cors.c: decides whether the answer may be read by the page that asks. */
 void cors_allow(struct request *r);
 
+/* limit.c: on the worker's thread, when shared counters have answered. */
+void limit_counted(void *worker);
 /* limit.c: one token of the anonymous policy for a credential that is no good. True: refused (and answered). */
 bool limit_bad_credential(struct request *r);
 

@@ -21,7 +21,7 @@ struct row {
 	int64_t seen_us, epoch_us;
 	uint64_t permissions[2];
 	char role[ROLE_MAX + 1];
-	bool revoked;
+	bool revoked, limited;
 	UT_hash_handle hh; /* in the order of arrival, oldest first */
 };
 
@@ -91,6 +91,7 @@ static void put(struct revocations *v, const struct change *c, uint64_t generati
 	r->generation = generation;
 	r->seen_us = now_us;
 	r->revoked = c->revoked || one_shot; /* of these only the death is ever told */
+	r->limited = c->limited;
 	r->epoch_us = c->revoked && !c->epoch_us ? INT64_MAX : c->epoch_us;
 	memcpy(r->permissions, c->permissions, sizeof(r->permissions));
 	snprintf(r->role, sizeof(r->role), "%.*s", STR_FMT(c->role));
@@ -163,9 +164,10 @@ static enum verdict check_token(const struct revocations *v, struct principal *w
 		return VERDICT_DEAD;
 	if (!member)
 		return VERDICT_LIVE;
-	if (memcmp(member->permissions, who->permissions, sizeof(who->permissions)) == 0 && (!*member->role || strcmp(member->role, who->role) == 0))
+	if (memcmp(member->permissions, who->permissions, sizeof(who->permissions)) == 0 && member->limited == who->limited && (!*member->role || strcmp(member->role, who->role) == 0))
 		return VERDICT_LIVE;
 	memcpy(who->permissions, member->permissions, sizeof(who->permissions));
+	who->limited = member->limited;
 	if (*member->role)
 		memcpy(who->role, member->role, sizeof(who->role));
 	return VERDICT_CHANGED;

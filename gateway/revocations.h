@@ -20,6 +20,7 @@ struct change {
 	uint64_t permissions[2]; /* member */
 	struct str role;
 	bool revoked;
+	bool limited;           /* member: not all rows */
 };
 
 struct revocations;

@@ -94,6 +94,24 @@ static void test_resolved_principals_go_stale_with_newer_changes_only(void **sta
 	revocations_free(v);
 }
 
+static void test_a_limit_of_rows_reaches_tokens_both_ways(void **state)
+{
+	struct revocations *v = revocations_new();
+	struct principal token = someone(PRINCIPAL_TOKEN);
+	struct change c = { CHANGE_MEMBER, .id = STR(TENANT "/" USER), .limited = true };
+
+	memcpy(c.permissions, token.permissions, sizeof(c.permissions));
+	revocations_apply(v, &c, 1, false, NOW);
+	assert_int_equal(revocations_check(v, &token, UINT64_MAX), VERDICT_CHANGED);
+	assert_true(token.limited);
+	assert_int_equal(revocations_check(v, &token, UINT64_MAX), VERDICT_LIVE);
+	c.limited = false;
+	revocations_apply(v, &c, 1, false, NOW);
+	assert_int_equal(revocations_check(v, &token, UINT64_MAX), VERDICT_CHANGED);
+	assert_false(token.limited);
+	revocations_free(v);
+}
+
 static void test_generation_moves_with_news_only(void **state)
 {
 	struct revocations *v = revocations_new();
@@ -182,6 +200,11 @@ static void test_principals_are_cached_within_bounds(void **state)
 	assert_int_equal(back.permissions[0], 0xff00);
 	assert_string_equal(back.session_id, SID);
 	principals_rele(held);
+	p.scope = STR(" leads=own;" USER);
+	held = principals_put(c, a, &p, NOW + 10);
+	assert_ptr_not_equal(held->who.scope.p, p.scope.p); /* its own copy */
+	assert_true(str_eq(held->who.scope, p.scope));
+	assert_true(principal_decode(held->wire, &back) && str_eq(back.scope, p.scope));
 	principals_free(c);
 }
 
@@ -205,6 +228,7 @@ int main(void)
 		cmocka_unit_test(test_epochs_kill_what_was_issued_before),
 		cmocka_unit_test(test_members_get_their_new_permissions),
 		cmocka_unit_test(test_resolved_principals_go_stale_with_newer_changes_only),
+		cmocka_unit_test(test_a_limit_of_rows_reaches_tokens_both_ways),
 		cmocka_unit_test(test_generation_moves_with_news_only),
 		cmocka_unit_test(test_a_table_that_starts_is_complete_with_its_last_reply),
 		cmocka_unit_test(test_replies_of_the_feed_are_read),

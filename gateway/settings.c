@@ -24,6 +24,8 @@ const struct setting gateway_settings_rows[] = {
 	TEXT("TLS_KEY_FILE", tls_key_file, "", "its private key (PEM)"),
 	TEXT("TRUSTED_PROXIES", trusted_proxies, "", "networks (CIDR, comma-separated) whose X-Forwarded-* headers are believed"),
 	INT("RATE_LIMIT_SCALE", rate_limit_scale, "1", 0, 1000000, "every quota times this; 0: no rate limits"),
+	{ .name = "COUNTERS_URL", .type = SETTING_TEXT, .offset = AT(counters_url), .fallback = "memory:",
+	    .doc = "where limits are counted: memory: (this process alone) or redis://[user:password@]host[:port][/db]", .secret = true },
 	TEXT("ISSUER", issuer, "https://crm.local", "iss that a token must have"),
 	TEXT("AUDIENCE", audience, "crm", "aud that a token must have"),
 	TEXT("LOG_FORMAT", log_format, "auto", "json, text or auto (text on a terminal)"),

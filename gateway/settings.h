@@ -9,7 +9,7 @@
 struct gateway_settings {
 	const char *listen, *services, *admin_listen, *envelope_key_file;
 	const char *descriptor_dir, *dialect_dir, *docs_dir;
-	const char *tls_cert_file, *tls_key_file, *trusted_proxies;
+	const char *tls_cert_file, *tls_key_file, *trusted_proxies, *counters_url;
 	const char *issuer, *audience;
 	const char *log_format, *log_level;
 	long threads, rate_limit_scale, max_connections, body_limit;

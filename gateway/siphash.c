@@ -31,7 +31,12 @@ void siphash_init(void)
 
 uint64_t siphash(const void *p, size_t n)
 {
-	struct sip s = { key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d, key[0] ^ 0x6c7967656e657261, key[1] ^ 0x7465646279746573 };
+	return siphash_with(key, p, n);
+}
+
+uint64_t siphash_with(const uint64_t k[2], const void *p, size_t n)
+{
+	struct sip s = { k[0] ^ 0x736f6d6570736575, k[1] ^ 0x646f72616e646f6d, k[0] ^ 0x6c7967656e657261, k[1] ^ 0x7465646279746573 };
 	const uint8_t *at = p;
 	uint64_t word, last = (uint64_t)n << 56;
 

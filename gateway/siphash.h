@@ -10,6 +10,8 @@
 
 void siphash_init(void);
 uint64_t siphash(const void *p, size_t n);
+/* Under a key of the caller's, for values that leave the process. */
+uint64_t siphash_with(const uint64_t k[2], const void *p, size_t n);
 
 #define HASH_FUNCTION(keyptr, keylen, hashv) ((hashv) = (unsigned)siphash((keyptr), (keylen)))
 

@@ -202,7 +202,6 @@ void telemetry_print(void *arg, struct buf *out)
 	one(out, "crm_gateway_principals", "gauge", "Verified principals in the caches", (double)s.principals);
 	one(out, "crm_gateway_references", "gauge", "Names of references in the caches", (double)s.refs);
 	one(out, "crm_gateway_revocations", "gauge", "Revocations and epochs that still matter", (double)revocations_count(g->revocations));
-	if (g->rates)
-		one(out, "crm_gateway_rate_buckets", "gauge", "Rate limit counters", (double)rates_count(g->rates));
+	one(out, "crm_gateway_rate_buckets", "gauge", "Rate limit counters", (double)counters_count(g->counters));
 	print_services(out, &s);
 }

@@ -235,6 +235,73 @@ static void test_other_forms_are_refused(void **state)
 	assert_int_equal(verify_with(keys, (struct str){ "aa\0a.bbbb.cccc", 14 }, &who, &why), TOKEN_BAD);
 }
 
+/* What RFC 8725 and OWASP's cheat sheet list beyond the above. */
+static void test_known_attacks_on_libraries_are_refused(void **state)
+{
+	static const char *const algorithms[] = { "None", "nOnE", "NONE", "", "HS384", "ES256", "EdDSA", "RSA-OAEP", "dir", "RS256 " };
+	static const char es[] = "{\"alg\":\"ES256\",\"typ\":\"at+jwt\",\"kid\":\"k1\"}";
+	static const char *const kids[] = { "../../../dev/null", "k1' OR '1'='1", "k1\\u0000", "K1", "k1 ", "https://evil.example/k1" };
+	uint8_t zeros[64] = { 0 };
+	char *good = sign(GOOD_HEADER, GOOD_CLAIMS), *head;
+
+	for (size_t i = 0; i < sizeof(algorithms) / sizeof(*algorithms); i++) {
+		head = arena_printf(&scratch, "{\"alg\":\"%s\",\"typ\":\"at+jwt\",\"kid\":\"k1\"}", algorithms[i]);
+		refused(sign(head, GOOD_CLAIMS), "alg");
+		refused(arena_printf(&scratch, "%s.%s.AAAA", b64(head, strlen(head)), b64(GOOD_CLAIMS, strlen(GOOD_CLAIMS))), "alg");
+	}
+	refused(sign("{\"alg\":\"RS256\\u0000\",\"typ\":\"at+jwt\",\"kid\":\"k1\"}", GOOD_CLAIMS), "header");
+	/* CVE-2022-21449: an ECDSA signature of zeros */
+	refused(arena_printf(&scratch, "%s.%s.%s", b64(es, strlen(es)), b64(GOOD_CLAIMS, strlen(GOOD_CLAIMS)), b64(zeros, sizeof(zeros))), "alg");
+	/* no signature at all */
+	refused(arena_printf(&scratch, "%.*s", (int)(strrchr(good, '.') - good) + 1, good), "form");
+	/* JWE in five parts */
+	refused(arena_printf(&scratch, "%s.AAAA.AAAA", good), "form");
+	/* a kid is a name in our set, never a path, a query or an address */
+	for (size_t i = 0; i < sizeof(kids) / sizeof(*kids); i++)
+		assert_int_not_equal(verify(sign(arena_printf(&scratch, "{\"alg\":\"RS256\",\"typ\":\"at+jwt\",\"kid\":\"%s\"}", kids[i]), GOOD_CLAIMS)), TOKEN_GOOD);
+	/* keys that the token brings or points to */
+	refused(sign_with(theirs, EVP_sha256(), "{\"alg\":\"RS256\",\"typ\":\"at+jwt\",\"kid\":\"k1\",\"x5u\":\"https://evil.example/c.pem\"}", GOOD_CLAIMS), "signature");
+	refused(sign_with(theirs, EVP_sha256(), "{\"alg\":\"RS256\",\"typ\":\"at+jwt\",\"kid\":\"k1\",\"x5c\":[\"MIIB\"]}", GOOD_CLAIMS), "signature");
+	/* tokens of another kind by the same issuer */
+	refused(sign("{\"alg\":\"RS256\",\"typ\":\"id+jwt\",\"kid\":\"k1\"}", GOOD_CLAIMS), "typ");
+	refused(sign("{\"alg\":\"RS256\",\"typ\":\"logout+jwt\",\"kid\":\"k1\"}", GOOD_CLAIMS), "typ");
+	refused(sign("{\"alg\":\"RS256\",\"typ\":\"at+jwt\",\"cty\":\"JWT\",\"kid\":\"k1\"}", good), "payload");
+}
+
+static void test_claims_that_are_no_clean_json_are_refused(void **state)
+{
+	char deep[4000];
+
+	refused(with("\"role\":\"admin\"", "\"role\":\"\xff\xfe\""), "payload");
+	refused(with("\"role\":\"admin\"", "\"role\":\"\\ud800\""), "payload");
+	refused(with("\"role\":\"admin\"", "\"role\":\"admin\\u0000x\""), "payload");
+	refused(with("\"role\":\"admin\"", "\"role\":[\"admin\"]"), "role");
+	refused(with("\"role\":\"admin\"", "\"role\":\"agent\",\"role\":\"admin\""), "payload");
+	refused(sign(GOOD_HEADER, GOOD_CLAIMS "{}"), "payload");
+	refused(sign(GOOD_HEADER, "\xef\xbb\xbf" GOOD_CLAIMS), "payload");
+	refused(with("\"exp\":1700000900", "\"exp\":1e400"), "exp");
+	refused(with("\"exp\":1700000900", "\"exp\":9223372036854775808"), "exp");
+	refused(with("\"exp\":1700000900", "\"exp\":-1"), "exp");
+	memset(deep, '[', sizeof(deep));
+	deep[2000] = 0;
+	refused(sign(GOOD_HEADER, deep), "payload");
+}
+
+/* Two texts for one token would be two entries of a cache, or one that a list of texts does not know. */
+static void test_a_token_has_one_spelling(void **state)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	char *good = sign(GOOD_HEADER, GOOD_CLAIMS), *last = good + strlen(good) - 1;
+
+	assert_int_equal(verify(good), TOKEN_GOOD);
+	for (char was = *last, *d = (char *)(uintptr_t)digits; *d; d++) {
+		*last = *d;
+		assert_int_equal(verify(good), *d == was ? TOKEN_GOOD : TOKEN_BAD);
+		if (d[1] == 0)
+			*last = was;
+	}
+}
+
 static void test_times_are_checked(void **state)
 {
 	refused(with("\"exp\":1700000900", "\"exp\":1700000000"), "exp");
@@ -272,6 +339,7 @@ static void test_ids_and_permissions_must_be_whole(void **state)
 	refused(with("00000007ffffff00.0000000000000000", "-1.0"), "perm");
 	refused(with("00000007ffffff00.0000000000000000", "00000000000000000.0"), "perm");
 	refused(with("\"role\":\"admin\"", "\"role\":\"\""), "role");
+	refused(with("\"tsq\":7", "\"lim\":true,\"tsq\":7"), "lim");
 }
 
 static void test_no_keys_means_unknown_key(void **state)
@@ -296,6 +364,9 @@ static void test_weak_and_foreign_keys_are_left_out(void **state)
 
 	unusable(jwks_of(weak, "w", ""));
 	EVP_PKEY_free(weak);
+	/* an exponent of 1 lets anybody sign */
+	unusable(arena_printf(&scratch, "{\"keys\":[{\"kty\":\"RSA\",\"kid\":\"e\",\"n\":\"%s\",\"e\":\"AQ\"}]}", number_b64(ours, "n")));
+	unusable(arena_printf(&scratch, "{\"keys\":[{\"kty\":\"RSA\",\"kid\":\"e\",\"n\":\"%s\",\"e\":\"Ag\"}]}", number_b64(ours, "n")));
 	unusable(jwks_of(ours, "", ""));
 	unusable(jwks_of(ours, "k", ",\"alg\":\"HS256\""));
 	unusable(jwks_of(ours, "k", ",\"use\":\"enc\""));
@@ -315,6 +386,9 @@ int main(void)
 		cmocka_unit_test(test_a_key_in_the_header_is_never_used),
 		cmocka_unit_test(test_forged_signatures_are_refused),
 		cmocka_unit_test(test_other_forms_are_refused),
+		cmocka_unit_test(test_known_attacks_on_libraries_are_refused),
+		cmocka_unit_test(test_claims_that_are_no_clean_json_are_refused),
+		cmocka_unit_test(test_a_token_has_one_spelling),
 		cmocka_unit_test(test_times_are_checked),
 		cmocka_unit_test(test_foreign_issuer_and_audience_are_refused),
 		cmocka_unit_test(test_ids_and_permissions_must_be_whole),

@@ -146,6 +146,7 @@ void worker_start(struct worker *w, struct gateway *g, unsigned index)
 	w->rpc = rpc_client_new(w->base, g->key);
 	for (size_t i = 0; i < g->n_services; i++)
 		rpc_client_add(w->rpc, g->services[i].name, g->services[i].urls);
+	handoff_init(&w->counted, w->base, limit_counted, w);
 	listen_all(w);
 	w->wake = event_new(w->base, w->wake_fd, EV_READ | EV_PERSIST, on_wake, w);
 	w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);

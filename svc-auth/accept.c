@@ -104,7 +104,7 @@ static enum status write_member(struct accepting *a, struct db_conn *db)
 
 		s = db_exec(db, NULL,
 			    "INSERT INTO membership (tenant_id, user_id, seq, role) VALUES ($1::uuid, $2::uuid, $3::bigint, $4)"
-			    " ON CONFLICT (tenant_id, user_id) DO UPDATE SET role = excluded.role, status = 'active', granted = '{}', denied = '{}',"
+			    " ON CONFLICT (tenant_id, user_id) DO UPDATE SET role = excluded.role, status = 'active', granted = '{}', denied = '{}', row_scopes = '{}',"
 			    " deleted_at = NULL, version = membership.version + 1, updated_at = now() WHERE membership.status = 'deleted'",
 			    4, params);
 	}

@@ -37,6 +37,8 @@ void users_bulk_update(struct rpc_call *call, struct db_conn *db);
 void users_stats(struct rpc_call *call, struct db_conn *db);
 void users_get_permissions(struct rpc_call *call, struct db_conn *db);
 void users_set_permissions(struct rpc_call *call, struct db_conn *db);
+void users_get_row_access(struct rpc_call *call, struct db_conn *db);
+void users_set_row_access(struct rpc_call *call, struct db_conn *db);
 void roles_list(struct rpc_call *call, struct db_conn *db);
 void roles_create(struct rpc_call *call, struct db_conn *db);
 void roles_update(struct rpc_call *call, struct db_conn *db);

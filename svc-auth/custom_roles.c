@@ -5,6 +5,7 @@
 
 #include "people.h"
 #include "resource/engine.h"
+#include "row_scopes.h"
 #include "words.h"
 
 #define ROLES_MAX 96 /* own roles of a tenant: with the built-in ones they fit on one page */
@@ -44,7 +45,8 @@ static Crm__V1__Role *builtin_role(struct rpc_call *call, size_t i)
 	return r;
 }
 
-#define ROLE_COLUMNS "name, title, permissions, description"
+#define ROLE_COLUMNS "name, title, permissions, description, row_scopes"
+#define ROLE_COLUMNS_N 5
 
 static Crm__V1__Role *role_of_row(struct rpc_call *call, const PGresult *res, int i)
 {
@@ -57,6 +59,8 @@ static Crm__V1__Role *role_of_row(struct rpc_call *call, const PGresult *res, in
 	perms_apply(&p, PQgetvalue(res, i, 2), false);
 	set_words(call, r, &p);
 	r->description = col_text(call, res, i, 3);
+	r->has_row_scopes = 1;
+	r->row_scopes = (ProtobufCBinaryData){ (size_t)PQgetlength(res, i, 4), (uint8_t *)col_text(call, res, i, 4) };
 	r->has_built_in = 1;
 	return r;
 }
@@ -142,6 +146,14 @@ static enum status permissions_of(struct rpc_call *call, const Crm__V1__Role *in
 	return caller_covers(call, out) ? STATUS_OK : STATUS_PERMISSION_DENIED;
 }
 
+/* *out stays when the request says nothing of rows. The caller's own limit must cover what comes of it. */
+static enum status rows_of(struct rpc_call *call, const Crm__V1__Role *in, const char **out)
+{
+	enum status s = in->has_row_scopes ? row_scopes_read(call, in->row_scopes, "row_scopes", out) : STATUS_OK;
+
+	return s == STATUS_OK && !row_scopes_covered(call, *out) ? STATUS_PERMISSION_DENIED : s;
+}
+
 /* "Sales Lead" becomes "sales_lead": a word for tokens and paths that never changes afterwards. */
 static const char *name_of(struct rpc_call *call, const char *title)
 {
@@ -174,7 +186,7 @@ static enum status read(struct rpc_call *call, struct db_conn *db, const char *n
 	if (s == STATUS_OK && PQntuples(res) == 0)
 		s = STATUS_NOT_FOUND;
 	if (s == STATUS_OK)
-		*out = (struct row){ col_text(call, res, 0, 4), col_text(call, res, 0, 6), (uint64_t)col_i64(res, 0, 5), role_of_row(call, res, 0) };
+		*out = (struct row){ col_text(call, res, 0, ROLE_COLUMNS_N), col_text(call, res, 0, ROLE_COLUMNS_N + 2), (uint64_t)col_i64(res, 0, ROLE_COLUMNS_N + 1), role_of_row(call, res, 0) };
 	PQclear(res);
 	return s == STATUS_OK ? count_members(db, &out->role, 1) : s;
 }
@@ -198,6 +210,7 @@ static const char *array_of(struct rpc_call *call, const struct perms *p)
 static enum status insert(struct rpc_call *call, struct db_conn *db, const Crm__V1__Role *in, struct row *out)
 {
 	const char *name = name_of(call, in->title);
+	const char *rows = "{}";
 	struct perms p, taken;
 	PGresult *res = NULL;
 	enum status s = permissions_of(call, in, &p);
@@ -208,13 +221,15 @@ static enum status insert(struct rpc_call *call, struct db_conn *db, const Crm__
 	}
 	if (s == STATUS_OK && roles_builtin(name, &taken))
 		s = STATUS_DUPLICATE;
+	if (s == STATUS_OK)
+		s = rows_of(call, in, &rows);
 	if (s == STATUS_OK) {
-		const char *params[] = { param_str(call, call->who.tenant_id), name, in->title, array_of(call, &p), in->description };
+		const char *params[] = { param_str(call, call->who.tenant_id), name, in->title, array_of(call, &p), in->description, rows };
 
 		s = db_exec(db, &res,
-			    "INSERT INTO role (tenant_id, name, title, permissions, description) SELECT $1::uuid, $2, $3, $4::text[], nullif($5, '')"
-			    " WHERE (SELECT count(*) FROM role) < 96 RETURNING name",
-			    5, params);
+			    "INSERT INTO role (tenant_id, name, title, permissions, description, row_scopes)"
+			    " SELECT $1::uuid, $2, $3, $4::text[], nullif($5, ''), $6::jsonb WHERE (SELECT count(*) FROM role) < 96 RETURNING name",
+			    6, params);
 		if (s == STATUS_OK && PQntuples(res) == 0)
 			s = STATUS_CONFLICT;
 		PQclear(res);
@@ -288,7 +303,9 @@ static enum status take(struct rpc_call *call, struct db_conn *db, const char *n
 		s = read(call, db, name, row);
 	if (s == STATUS_OK)
 		s = role_read(call, db, name, &p);
-	return s == STATUS_OK && !caller_covers(call, &p) ? STATUS_PERMISSION_DENIED : s;
+	if (s == STATUS_OK && !caller_covers(call, &p))
+		s = STATUS_PERMISSION_DENIED;
+	return s == STATUS_OK ? row_scopes_of_role(call, db, name) : s;
 }
 
 static enum status change(struct rpc_call *call, struct db_conn *db, const Crm__V1__RoleRequest *req, const struct row *old)
@@ -296,17 +313,19 @@ static enum status change(struct rpc_call *call, struct db_conn *db, const Crm__
 	const Crm__V1__Role *in = req->role;
 	bool permissions = in->n_permission || (req->has_set_permission && req->set_permission);
 	const char *params[] = { req->name, in->title && *in->title ? in->title : old->role->title, NULL,
-		in->description ? in->description : old->role->description };
+		in->description ? in->description : old->role->description, (const char *)old->role->row_scopes.data };
 	struct perms p = { { 0, 0 } };
 	enum status s = permissions ? permissions_of(call, in, &p) : role_read(call, db, req->name, &p);
 
 	params[2] = array_of(call, &p);
 	if (s == STATUS_OK)
+		s = rows_of(call, in, &params[4]);
+	if (s == STATUS_OK)
 		s = db_exec(db, NULL,
-			    "UPDATE role SET title = $2, permissions = $3::text[], description = nullif($4, ''), version = version + 1, updated_at = now()"
-			    " WHERE name = $1",
-			    4, params);
-	return s == STATUS_OK && permissions ? people_announce(call, db, NULL, req->name) : s;
+			    "UPDATE role SET title = $2, permissions = $3::text[], description = nullif($4, ''), row_scopes = $5::jsonb,"
+			    " version = version + 1, updated_at = now() WHERE name = $1",
+			    5, params);
+	return s == STATUS_OK && (permissions || in->has_row_scopes) ? people_announce(call, db, NULL, req->name) : s;
 }
 
 void roles_update(struct rpc_call *call, struct db_conn *db)

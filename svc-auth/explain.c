@@ -2,6 +2,7 @@
 #include "auth.h"
 
 #include "people.h"
+#include "row_scopes.h"
 
 #define ROLES_SHOWN 32
 
@@ -92,6 +93,9 @@ static enum status explain(struct rpc_call *call, struct db_conn *db, const Crm_
 		return s;
 	out->role = (char *)p.role;
 	out->has_allowed = 1;
+	s = member_rows(call, db, p.id, (struct str){ out->permission, strcspn(out->permission, ".") }, (const char **)&out->rows);
+	if (s != STATUS_OK)
+		return s;
 	judge(call, &p, &role, bit, str_eq(str_of(p.id), call->who.user_id), out);
 	return roles_with(call, db, bit, out);
 }

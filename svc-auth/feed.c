@@ -62,6 +62,8 @@ static Crm__V1__Change *change_of_row(struct rpc_call *call, const PGresult *res
 	c->role = col_text(call, res, i, 7);
 	c->has_revoked = 1;
 	c->revoked = *PQgetvalue(res, i, 8) == 't';
+	c->has_limited = 1;
+	c->limited = *PQgetvalue(res, i, 9) == 't';
 	return c;
 }
 
@@ -102,7 +104,7 @@ void auth_changes(struct rpc_call *call)
 		return;
 	cursor = param_i64(call, req->has_cursor && req->cursor > 0 ? req->cursor : 0);
 	stmt.sql = STR("SELECT s.xmin::text, c.xid::text, c.kind, c.id, c.epoch_us::text, c.permissions_low::text, c.permissions_high::text, c.role,"
-		       " c.revoked::text FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin) s"
+		       " c.revoked::text, c.limited::text FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin) s"
 		       " LEFT JOIN (SELECT * FROM change WHERE xid >= $1::text::xid8 ORDER BY xid LIMIT " FEED_LIMIT ") c ON true ORDER BY c.xid");
 	db_submit(service_db(), DB_READ, (struct str){ "", 0 }, &stmt, 1, call->deadline_us, answer, call);
 }

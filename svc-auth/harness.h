@@ -288,6 +288,7 @@ static int harness_start(void **state)
 	static const char *const files[] = { "build/gen/descriptors/auth.pb" };
 	static struct db_config config = { .read_conns = 1, .write_conns = 1, .workers = 4, .statement_timeout_ms = 5000 };
 	const struct schema_permission *permissions;
+	const char *why = NULL;
 	size_t n;
 	pthread_t thread;
 
@@ -306,6 +307,8 @@ static int harness_start(void **state)
 	resource_init(contracts, database, auth_ops, auth_n_ops, "auth");
 	keys_init(kek);
 	common_open("svc-auth/passwords/common.txt");
+	if (!throttle_start("", &why))
+		return -1;
 	keeper_start(config.url);
 	pool_start();
 	if (!mkdtemp(outbox))
@@ -324,6 +327,7 @@ static int harness_stop(void **state)
 	pool_stop();
 	post_stop();
 	keeper_stop();
+	throttle_stop();
 	if (system(arena_printf(&arena, "rm -rf %s", outbox)) != 0)
 		return -1;
 	pg_fixture_stop(pg);

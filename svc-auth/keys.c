@@ -17,6 +17,7 @@
 #define TAG 16
 #define DER_MAX 4096
 #define MODULUS_TEXT 400
+#define DEAD "state = 'old' AND retired_at < now() - interval '86700 seconds'" /* KEYS_KEEP_OLD_S */
 #define LOCK_SQL "SELECT pg_advisory_xact_lock(hashtextextended('svc-auth.signing_key', 0))"
 
 struct key_row {
@@ -201,6 +202,22 @@ static bool announce(PGconn *db)
 		       " ON CONFLICT (kind, id) DO UPDATE SET xid = pg_current_xact_id(), at = now()");
 }
 
+/* One event for each signing key that `which` finds. Keys belong to the installation, so its chain is that of the tenant of zeros. */
+static bool tell(PGconn *db, const char *type, const char *which)
+{
+	struct buf b = { 0 };
+	bool ok;
+
+	buf_printf(&b,
+	    "INSERT INTO outbox (event_id, tenant_id, type, entity, entity_seq, version, after)"
+	    " SELECT gen_random_uuid(), current_setting('app.tenant_id')::uuid, '%s', 'signing_key', 0, 0, jsonb_build_object('kid', kid, 'state', state)"
+	    " FROM signing_key WHERE %s",
+	    type, which);
+	ok = run(db, "SELECT set_config('app.tenant_id', '" KEYS_TENANT "', true)") && run(db, buf_cstr(&b));
+	buf_fini(&b);
+	return ok;
+}
+
 static bool insert_new(PGconn *db, const char *state, char kid[KEYS_KID_MAX])
 {
 	struct key_row *row = xcalloc(1, sizeof(*row));
@@ -232,7 +249,17 @@ static bool promote(PGconn *db)
 		return true;
 	log_info("AUTH-KEY-PROMOTE", "the next signing key signs from now on");
 	return run(db, "UPDATE signing_key SET state = 'old', retired_at = now() WHERE state = 'current'") &&
-	    run(db, "UPDATE signing_key SET state = 'current' WHERE state = 'next'") && announce(db);
+	    run(db, "UPDATE signing_key SET state = 'current' WHERE state = 'next'") && tell(db, "auth.key.rotated", "state = 'current'") && announce(db);
+}
+
+/* Nothing that a key of this age has signed is alive. */
+static bool retire(PGconn *db)
+{
+	bool due;
+
+	if (!exists(db, "SELECT FROM signing_key WHERE " DEAD, &due))
+		return false;
+	return !due || (tell(db, "auth.key.retired", DEAD) && run(db, "DELETE FROM signing_key WHERE " DEAD) && announce(db));
 }
 
 static bool step(PGconn *db)
@@ -243,8 +270,7 @@ static bool step(PGconn *db)
 		return false;
 	if (!some && !insert_new(db, "current", NULL))
 		return false;
-	return promote(db) &&
-	    run(db, "DELETE FROM signing_key WHERE state = 'old' AND retired_at < now() - interval '86700 seconds'");
+	return promote(db) && retire(db);
 }
 
 static void publish(EVP_PKEY *key, const char *kid, struct buf *doc)
@@ -328,7 +354,7 @@ static bool rotate_locked(PGconn *db, char kid[KEYS_KID_MAX], const char **why)
 		*why = "a next key is already published; it signs two minutes after it was made";
 		return false;
 	}
-	return insert_new(db, "next", kid);
+	return insert_new(db, "next", kid) && tell(db, "auth.key.published", "state = 'next'");
 }
 
 bool keys_rotate(PGconn *db, char kid[KEYS_KID_MAX], const char **why)

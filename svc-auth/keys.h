@@ -15,6 +15,7 @@
 #include "base/arena.h"
 
 #define KEYS_KID_MAX 44
+#define KEYS_TENANT "00000000-0000-0000-0000-000000000000" /* whose events keys are */
 #define KEYS_PUBLISH_AHEAD_S 120
 #define KEYS_KEEP_OLD_S (24 * 3600 + 300)
 

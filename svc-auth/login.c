@@ -173,12 +173,21 @@ static void find(struct db_conn *db, void *arg)
 		refuse(l, STATUS_UNAVAILABLE);
 }
 
+static void on_counted(void *arg, uint32_t wait_ms)
+{
+	struct login *l = arg;
+
+	if (wait_ms)
+		rpc_reply_retry(l->call, STATUS_RATE_LIMIT_EXCEEDED, NULL, wait_ms);
+	else if (!db_work(service_db(), find, l))
+		refuse(l, STATUS_UNAVAILABLE);
+}
+
 void auth_login(struct rpc_call *call)
 {
 	Crm__V1__LoginRequest *req = handler_request(call, &crm__v1__login_request__descriptor);
 	struct login *l;
 	const char *email;
-	uint32_t wait;
 
 	if (!req)
 		return;
@@ -189,9 +198,5 @@ void auth_login(struct rpc_call *call)
 	l = ARENA_NEW(&call->arena, struct login);
 	email = email_normalise(&call->arena, str_of(req->email));
 	*l = (struct login){ .call = call, .req = req, .email = str_of(email ? email : req->email) };
-	wait = throttle_take(call->client_ip, l->email, clock_us());
-	if (wait)
-		rpc_reply_retry(call, STATUS_RATE_LIMIT_EXCEEDED, NULL, wait);
-	else if (!db_work(service_db(), find, l))
-		refuse(l, STATUS_UNAVAILABLE);
+	throttle_ask(call->client_ip, l->email, on_counted, l);
 }

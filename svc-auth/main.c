@@ -14,10 +14,11 @@
 #include "post.h"
 #include "roles.h"
 #include "service/service.h"
+#include "throttle.h"
 #include "token.h"
 
 static struct {
-	const char *issuer, *key_file, *common, *mfa_issuer;
+	const char *issuer, *key_file, *common, *mfa_issuer, *counters_url;
 	struct post_settings post;
 } settings;
 
@@ -30,6 +31,8 @@ static const struct setting rows[] = {
 	    .fallback = "/usr/share/crm/common-passwords.txt", .doc = "passwords that nobody may choose: one a line, lower case, in the order of LC_ALL=C sort -u" },
 	{ .name = "MFA_ISSUER", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), mfa_issuer), .fallback = "CRM",
 	    .doc = "name that authenticator apps show beside the account" },
+	{ .name = "COUNTERS_URL", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), counters_url), .fallback = "memory:",
+	    .doc = "where attempts are counted: memory: (this process alone) or redis://[user:password@]host[:port][/db]", .secret = true },
 	{ .name = "MAIL_URL", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.mail_url), .fallback = "folder:.run/outbox",
 	    .doc = "where mail goes: folder:/path, smtp://[user:password@]host[:port][?tls=required] or smtps://…", .secret = true },
 	{ .name = "MAIL_FROM", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.from), .fallback = "crm@crm.local",
@@ -51,9 +54,10 @@ static void key_load(const char *path)
 
 #define TRIM_SECONDS 10
 
-/* Each password hash needs 19 MiB for a moment, which the allocator keeps: fast for the next, too much to hold for ever. */
+/* Memory of hashes is kept for the next one, and not for ever. */
 static void on_trim(evutil_socket_t fd, short what, void *arg)
 {
+	password_trim();
 	malloc_trim(0);
 }
 
@@ -69,6 +73,7 @@ static void trim_start(struct event_base *base)
 static void start(const struct service_settings *s, struct event_base *base, struct db *db)
 {
 	const struct schema_permission *permissions;
+	const char *why = NULL;
 	size_t n = schema_permissions(service_schema(), &permissions);
 
 	(void)db;
@@ -77,6 +82,8 @@ static void start(const struct service_settings *s, struct event_base *base, str
 	key_load(settings.key_file);
 	common_open(settings.common);
 	mfa_init(settings.mfa_issuer);
+	if (!throttle_start(settings.counters_url, &why))
+		log_die("SETTINGS", "COUNTERS_URL: %s", why);
 	keeper_start(s->database_url);
 	pool_start();
 	settings.post.database_url = s->database_url;

@@ -69,7 +69,7 @@ uint32_t mfa_try(const struct rpc_call *call, const char *person)
 		return wait;
 	wait = throttle_take_apart(EVERYWHERE, what, MFA_TRIES_ANYWHERE, clock_us());
 	if (wait)
-		throttle_give_back_apart(call->client_ip, what, clock_us());
+		throttle_give_back_apart(call->client_ip, what, MFA_TRIES, clock_us());
 	return wait;
 }
 
@@ -78,8 +78,8 @@ void mfa_try_back(const struct rpc_call *call, const char *person)
 	char text[UUID_TEXT + 8];
 	struct str what = counted(person, text);
 
-	throttle_give_back_apart(call->client_ip, what, clock_us());
-	throttle_give_back_apart(EVERYWHERE, what, clock_us());
+	throttle_give_back_apart(call->client_ip, what, MFA_TRIES, clock_us());
+	throttle_give_back_apart(EVERYWHERE, what, MFA_TRIES_ANYWHERE, clock_us());
 }
 
 /* -- codes */

@@ -32,6 +32,8 @@ const struct op auth_ops[] = {
 	{ .rpc = "Users.Stats", .kind = OP_HANDLER, .handler = users_stats },
 	{ .rpc = "Users.GetPermissions", .kind = OP_HANDLER, .handler = users_get_permissions },
 	{ .rpc = "Users.SetPermissions", .kind = OP_HANDLER, .handler = users_set_permissions },
+	{ .rpc = "Users.GetRowAccess", .kind = OP_HANDLER, .handler = users_get_row_access },
+	{ .rpc = "Users.SetRowAccess", .kind = OP_HANDLER, .handler = users_set_row_access },
 	{ .rpc = "Roles.List", .kind = OP_HANDLER, .handler = roles_list },
 	{ .rpc = "Roles.Create", .kind = OP_HANDLER, .handler = roles_create },
 	{ .rpc = "Roles.Update", .kind = OP_HANDLER, .handler = roles_update },

@@ -44,14 +44,9 @@ enum status overrides_write(struct rpc_call *call, struct db_conn *db, const cha
 static void tell(struct rpc_call *call, const struct person *p, const char *granted, const char *denied)
 {
 	Crm__V1__MemberPermissions out = CRM__V1__MEMBER_PERMISSIONS__INIT;
-	Crm__V1__Ref ref = CRM__V1__REF__INIT;
+	Crm__V1__Ref ref = person_ref(p);
 	char *words[128];
 
-	ref.id = (char *)p->id;
-	ref.has_seq = 1;
-	ref.seq = p->seq;
-	ref.name = p->user->display ? p->user->display : (char *)p->email;
-	ref.email = (char *)p->email;
 	out.user = &ref;
 	out.role = (char *)p->role;
 	out.permission = words;

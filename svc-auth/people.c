@@ -5,6 +5,7 @@
 #include "base/codec.h"
 #include "base/log.h"
 #include "pool.h"
+#include "row_scopes.h"
 #include "service/service.h"
 #include "session.h"
 
@@ -21,6 +22,18 @@ enum status people_lock(struct rpc_call *call, struct db_conn *db)
 	const char *tenant = tenant_of(call);
 
 	return db_exec(db, NULL, "SELECT FROM tenant WHERE id = $1::uuid FOR NO KEY UPDATE", 1, &tenant);
+}
+
+Crm__V1__Ref person_ref(const struct person *p)
+{
+	Crm__V1__Ref ref = CRM__V1__REF__INIT;
+
+	ref.id = (char *)p->id;
+	ref.has_seq = 1;
+	ref.seq = p->seq;
+	ref.name = p->user->display ? p->user->display : (char *)p->email;
+	ref.email = (char *)p->email;
+	return ref;
 }
 
 bool caller_covers(const struct rpc_call *call, const struct perms *p)
@@ -106,6 +119,8 @@ enum status person_take(struct rpc_call *call, struct db_conn *db, const Crm__V1
 	s = read(call, db, key, true, out);
 	if (s == STATUS_OK && !caller_covers(call, &out->perms))
 		s = STATUS_PERMISSION_DENIED;
+	if (s == STATUS_OK)
+		s = row_scopes_of_member(call, db, out->id);
 	return s == STATUS_OK ? is_elsewhere(call, db, out) : s;
 }
 
@@ -134,7 +149,9 @@ enum status role_grantable(struct rpc_call *call, struct db_conn *db, const char
 		rpc_violate(call, path, "exists", "is no role of this company", NULL);
 		return STATUS_VALIDATION_ERROR;
 	}
-	return s == STATUS_OK && !caller_covers(call, out) ? STATUS_PERMISSION_DENIED : s;
+	if (s == STATUS_OK && !caller_covers(call, out))
+		s = STATUS_PERMISSION_DENIED;
+	return s == STATUS_OK ? row_scopes_of_role(call, db, role) : s;
 }
 
 enum status people_keep_admin(struct rpc_call *call, struct db_conn *db)
@@ -158,8 +175,8 @@ static enum status announce_rows(struct rpc_call *call, struct db_conn *db, cons
 	int n = PQntuples(members);
 	size_t size = ((size_t)n + 1) * sizeof(char *);
 	char **id = arena_alloc(&call->arena, size), **low = arena_alloc(&call->arena, size), **high = arena_alloc(&call->arena, size),
-	     **role = arena_alloc(&call->arena, size), **revoked = arena_alloc(&call->arena, size);
-	const char *params[5];
+	     **role = arena_alloc(&call->arena, size), **revoked = arena_alloc(&call->arena, size), **limited = arena_alloc(&call->arena, size);
+	const char *params[6];
 
 	for (int i = 0; i < n; i++) {
 		const char *name = col_text(call, members, i, 1);
@@ -170,34 +187,49 @@ static enum status announce_rows(struct rpc_call *call, struct db_conn *db, cons
 		high[i] = (char *)param_i64(call, (int64_t)p.bits[1]);
 		role[i] = (char *)name;
 		revoked[i] = col_text(call, members, i, 5);
+		limited[i] = col_text(call, members, i, 6);
 	}
 	params[0] = param_array(call, id, (size_t)n);
 	params[1] = param_array(call, low, (size_t)n);
 	params[2] = param_array(call, high, (size_t)n);
 	params[3] = param_array(call, role, (size_t)n);
 	params[4] = param_array(call, revoked, (size_t)n);
+	params[5] = param_array(call, limited, (size_t)n);
 	return db_exec(db, NULL,
-		       "INSERT INTO change (kind, id, permissions_low, permissions_high, role, revoked)"
-		       " SELECT 'member', * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::boolean[])"
+		       "INSERT INTO change (kind, id, permissions_low, permissions_high, role, revoked, limited)"
+		       " SELECT 'member', * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::boolean[], $6::boolean[])"
 		       " ON CONFLICT (kind, id) DO UPDATE SET xid = pg_current_xact_id(), at = now(), permissions_low = excluded.permissions_low,"
-		       " permissions_high = excluded.permissions_high, role = excluded.role, revoked = excluded.revoked",
-		       5, params);
+		       " permissions_high = excluded.permissions_high, role = excluded.role, revoked = excluded.revoked,"
+		       " limited = excluded.limited",
+		       6, params);
 }
 
-enum status people_announce(struct rpc_call *call, struct db_conn *db, const char *user_id, const char *role)
+static enum status announce(struct rpc_call *call, struct db_conn *db, const char *user_id, const char *role, const char *team)
 {
-	const char *params[] = { tenant_of(call), user_id, role };
+	const char *params[] = { tenant_of(call), user_id, role, team };
 	PGresult *res = NULL;
 	enum status s = db_exec(db, &res,
-				"SELECT m.tenant_id || '/' || m.user_id, m.role, r.permissions, m.granted, m.denied, m.status <> 'active' FROM membership m"
+				"SELECT m.tenant_id || '/' || m.user_id, m.role, r.permissions, m.granted, m.denied, m.status <> 'active',"
+				" row_scopes_of(r.row_scopes, m.row_scopes) <> '{}' FROM membership m"
 				" LEFT JOIN role r ON r.tenant_id = m.tenant_id AND r.name = m.role"
-				" WHERE m.tenant_id = $1::uuid AND ($2::uuid IS NULL OR m.user_id = $2::uuid) AND ($3::text IS NULL OR m.role = $3)",
-				3, params);
+				" WHERE m.tenant_id = $1::uuid AND ($2::uuid IS NULL OR m.user_id = $2::uuid) AND ($3::text IS NULL OR m.role = $3)"
+				" AND ($4::text IS NULL OR (m.team = $4 AND row_scopes_of(r.row_scopes, m.row_scopes) <> '{}'))",
+				4, params);
 
 	if (s == STATUS_OK)
 		s = announce_rows(call, db, res);
 	PQclear(res);
 	return s;
+}
+
+enum status people_announce(struct rpc_call *call, struct db_conn *db, const char *user_id, const char *role)
+{
+	return announce(call, db, user_id, role, NULL);
+}
+
+enum status people_announce_team(struct rpc_call *call, struct db_conn *db, const char *team)
+{
+	return announce(call, db, NULL, NULL, team);
 }
 
 /* Each session is named to the gateways: a member who comes back must not bring old tokens back to life. */

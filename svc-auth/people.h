@@ -25,10 +25,13 @@ struct person {
 
 /* Orders everybody who changes members of the caller's tenant, so that "the last administrator" means something. */
 enum status people_lock(struct rpc_call *call, struct db_conn *db) MUST_CHECK;
-/* Reads the member, locked. NOT_FOUND; PERMISSION_DENIED when they may do more than the caller. After people_lock. */
+/* Reads the member, locked. NOT_FOUND; PERMISSION_DENIED when they may do, or see, more than the caller. After people_lock. */
 enum status person_take(struct rpc_call *call, struct db_conn *db, const Crm__V1__Key *key, struct person *out) MUST_CHECK;
 /* The same without lock and without asking who the caller is. */
 enum status person_see(struct rpc_call *call, struct db_conn *db, const Crm__V1__Key *key, struct person *out) MUST_CHECK;
+
+/* The member as a reference. Borrows from p. */
+Crm__V1__Ref person_ref(const struct person *p);
 
 /* Every permission in p is the caller's as well. */
 bool caller_covers(const struct rpc_call *call, const struct perms *p);
@@ -43,6 +46,8 @@ enum status people_keep_admin(struct rpc_call *call, struct db_conn *db) MUST_CH
 
 /* Tells the gateways what the member (user_id NULL: every member with the role) may do from now on. */
 enum status people_announce(struct rpc_call *call, struct db_conn *db, const char *user_id, const char *role) MUST_CHECK;
+/* The same for every member of the team who is limited to some rows: the team is not what it was. */
+enum status people_announce_team(struct rpc_call *call, struct db_conn *db, const char *team) MUST_CHECK;
 /* Ends the sessions of a person: in one tenant or (NULL) everywhere; all but one, or (NULL) all. */
 enum status sessions_end(struct db_conn *db, const char *user_id, const char *tenant_id, const char *but, const char *why) MUST_CHECK;
 /* One event about the member, with the row as it is now as `after` (gone: none); the version is the row's. */

@@ -1,7 +1,6 @@
 /* A small pool of threads with a short queue, so that hashing neither blocks the database workers nor piles up. */
 #include "pool.h"
 
-#include <malloc.h>
 #include <pthread.h>
 
 #include "base/log.h"
@@ -46,8 +45,6 @@ static void *work(void *unused)
 
 void pool_start(void)
 {
-	/* a hash fills 19 MiB: mapped for itself it goes back to the system, from the heap each thread would keep it */
-	mallopt(M_MMAP_THRESHOLD, 1 << 20);
 	running = true;
 	for (int i = 0; i < POOL_THREADS; i++) {
 		if (pthread_create(&threads[i], NULL, work, NULL))

@@ -3,6 +3,7 @@
 
 #include "base/codec.h"
 #include "mfa.h"
+#include "row_scopes.h"
 #include "session.h"
 #include "token.h"
 
@@ -14,6 +15,7 @@ static void reply(struct rpc_call *call, const struct member *m, const char *api
 	p.user_id = (char *)m->user_id;
 	p.role = (char *)m->role;
 	p.api_key_id = (char *)api_key_id;
+	p.scope = (char *)m->scope;
 	p.has_tenant_seq = p.has_user_seq = p.has_permissions_low = p.has_permissions_high = 1;
 	p.tenant_seq = m->tenant_seq;
 	p.user_seq = m->user_seq;
@@ -75,6 +77,8 @@ static enum status by_key(struct rpc_call *call, struct db_conn *db, const char 
 		return s == STATUS_NOT_FOUND ? STATUS_INVALID_TOKEN : s;
 	narrow(&m->perms, scope);
 	s = touch(db, tenant, *id);
+	if (s == STATUS_OK)
+		s = member_scope(call, db, m->user_id, &m->scope);
 	return s == STATUS_OK ? db_commit(db) : s;
 }
 
@@ -102,7 +106,9 @@ static enum status by_member(struct rpc_call *call, struct db_conn *db, const Cr
 	if (s == STATUS_NOT_FOUND)
 		return STATUS_PERMISSION_DENIED;
 	if (s == STATUS_OK)
-		s = may_enter(db, m);
+		s = may_enter(db, m); /* sets the tenant */
+	if (s == STATUS_OK)
+		s = member_scope(call, db, m->user_id, &m->scope);
 	return s == STATUS_OK ? db_commit(db) : s;
 }
 

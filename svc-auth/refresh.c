@@ -4,6 +4,7 @@
 #include <openssl/crypto.h>
 
 #include "resource/engine.h"
+#include "row_scopes.h"
 #include "session.h"
 #include "token.h"
 
@@ -140,6 +141,8 @@ static enum status refresh(struct rpc_call *call, struct db_conn *db, const char
 		s = exchange(call, db, token, hash, &f, r);
 	if (s == STATUS_OK)
 		s = touch(db, f.session_id);
+	if (s == STATUS_OK)
+		s = member_scope(call, db, f.user_id, &r->member.scope);
 	if (s == STATUS_OK)
 		s = user_read(call, db, f.user_id, &r->member.perms, &r->user);
 	r->session_id = f.session_id;

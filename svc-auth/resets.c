@@ -157,11 +157,21 @@ static void forget(struct db_conn *db, void *arg)
 	handler_end(call, db, s, NULL);
 }
 
+static void on_forgot_counted(void *arg, uint32_t wait_ms)
+{
+	struct forgotten *f = arg;
+
+	if (wait_ms)
+		rpc_reply_retry(f->call, STATUS_RATE_LIMIT_EXCEEDED, NULL, wait_ms);
+	else if (!db_work(service_db(), forget, f))
+		rpc_reply_retry(f->call, STATUS_UNAVAILABLE, NULL, RETRY_MS);
+}
+
 void auth_forgot_password(struct rpc_call *call)
 {
 	Crm__V1__ForgotPasswordRequest *req = handler_request(call, &crm__v1__forgot_password_request__descriptor);
+	struct throttle_limit limits[2] = { { .limit = FORGOT_PER_ACCOUNT }, { STR("forgot"), FORGOT_PER_ADDRESS } };
 	struct forgotten *f;
-	uint32_t wait;
 
 	if (!req)
 		return;
@@ -171,13 +181,8 @@ void auth_forgot_password(struct rpc_call *call)
 		handler_violation(call, NULL, STATUS_VALIDATION_ERROR, "email", "email", "must be a valid e-mail address");
 		return;
 	}
-	wait = throttle_take_apart(call->client_ip, str_of(arena_printf(&call->arena, "forgot:%s", f->email)), FORGOT_PER_ACCOUNT, clock_us());
-	if (!wait)
-		wait = throttle_take_apart(call->client_ip, STR("forgot"), FORGOT_PER_ADDRESS, clock_us());
-	if (wait)
-		rpc_reply_retry(call, STATUS_RATE_LIMIT_EXCEEDED, NULL, wait);
-	else if (!db_work(service_db(), forget, f))
-		rpc_reply_retry(call, STATUS_UNAVAILABLE, NULL, RETRY_MS);
+	limits[0].what = str_of(arena_printf(&call->arena, "forgot:%s", f->email));
+	throttle_ask_apart(call->client_ip, limits, on_forgot_counted, f);
 }
 
 /* -- a new password, by token or by the old one */

@@ -8,6 +8,7 @@
 #include "base/codec.h"
 #include "changes.h"
 #include "mfa.h"
+#include "row_scopes.h"
 #include "token.h"
 
 #define DAY_S 86400
@@ -231,7 +232,8 @@ enum status session_open(struct rpc_call *call, struct db_conn *db, struct sessi
 	s = session_insert(call, db, r, hash);
 	if (s != STATUS_OK)
 		return s;
-	return db_exec(db, NULL, "UPDATE membership SET last_login_at = now() WHERE tenant_id = $1::uuid AND user_id = $2::uuid", 2, params);
+	s = db_exec(db, NULL, "UPDATE membership SET last_login_at = now() WHERE tenant_id = $1::uuid AND user_id = $2::uuid", 2, params);
+	return s == STATUS_OK ? member_scope(call, db, r->member.user_id, &r->member.scope) : s;
 }
 
 enum status session_revoke(struct rpc_call *call, struct db_conn *db, const char *session_id, const char *why)
@@ -262,6 +264,7 @@ void session_answer(struct rpc_call *call, const struct session_reply *r)
 	Crm__V1__Session out = CRM__V1__SESSION__INIT;
 	struct token_claims claims = { .user_id = r->member.user_id, .tenant_id = r->member.tenant_id, .session_id = r->session_id,
 		.role = r->member.role, .user_seq = r->member.user_seq, .tenant_seq = r->member.tenant_seq, .perms = r->member.perms,
+		.limited = r->member.scope != NULL,
 		.ttl_s = r->policy.access_ttl_s };
 	struct buf token = { 0 };
 

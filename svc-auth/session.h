@@ -13,6 +13,7 @@ struct member {
 	const char *user_id, *tenant_id, *role;
 	int64_t tenant_seq, user_seq;
 	struct perms perms;
+	const char *scope;        /* of rows, NULL: all; member_scope fills it */
 	bool active;              /* membership and tenant may be entered */
 	bool deleted;             /* the tenant is gone, or they left it */
 	Crm__V1__Tenant *tenant;  /* with the member's role and without secrets */

@@ -1,24 +1,33 @@
-/* Guessing limits: a fixed table of sliding-window counters, eight places per bucket, the least useful one gives way. */
+/* Guessing limits as buckets of lib/counters. */
 #include "throttle.h"
 
 #include <arpa/inet.h>
-#include <pthread.h>
+#include <stdlib.h>
 
-#include "base/codec.h"
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "counters/counters.h"
+#include "keys.h"
 
-#define BUCKETS 4096 /* a power of two; 32,768 counters of 40 bytes */
-#define WAYS 8
+/* More than all attempts that can be hashed in a window, so that a flood cannot push anyone's count out. */
+#define MOST 131072
 
-struct counter {
-	uint8_t key[16];
-	int64_t window;   /* number of the window that `now` counts */
-	uint32_t now, before;
-};
+static struct counters *counters;
 
-static struct counter table[BUCKETS][WAYS];
-static uint8_t salt[16]; /* so that nobody can aim at a bucket */
-static bool salted;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+bool throttle_start(const char *url, const char **why)
+{
+	struct counters_config config = { .url = url, .name = "crm:auth", .most = MOST };
+
+	counters = counters_open(&config, why);
+	return counters != NULL;
+}
+
+void throttle_stop(void)
+{
+	counters_close(counters);
+	counters = NULL;
+}
 
 static struct str address_key(struct str ip, char out[INET6_ADDRSTRLEN])
 {
@@ -36,145 +45,127 @@ static struct str address_key(struct str ip, char out[INET6_ADDRSTRLEN])
 	return str_of(out);
 }
 
-static void counter_key(struct str ip, struct str account, uint8_t key[16])
+/* The id is a MAC: what is in Redis names neither address nor account, and nobody can aim at a bucket. */
+static struct counter row_of(struct str ip, struct str what, uint32_t quota)
 {
+	struct counter row = { .limit = { quota, THROTTLE_WINDOW_US, 0 } };
 	char text[INET6_ADDRSTRLEN];
-	uint8_t in[3][32], out[32];
+	struct buf b = { 0 };
+	uint8_t mac[32];
 
-	if (!salted) {
-		random_bytes(salt, sizeof(salt));
-		salted = true;
-	}
-	ip = address_key(ip, text);
-	memset(in[0], 0, 32);
-	memcpy(in[0], salt, sizeof(salt));
-	sha256(ip.p ? ip.p : "", ip.n, in[1]);
-	sha256(account.p ? account.p : "", account.n, in[2]);
-	sha256(in, sizeof(in), out);
-	memcpy(key, out, 16);
+	buf_str(&b, address_key(ip, text));
+	buf_c(&b, 0);
+	buf_str(&b, what);
+	keys_mac("throttle", buf_view(&b), mac);
+	memcpy(&row.id, mac, sizeof(row.id));
+	buf_fini(&b);
+	return row;
 }
 
-static void roll(struct counter *c, int64_t window)
+static void login_rows(struct str ip, struct str account, struct counter rows[2])
 {
-	if (c->window == window)
+	rows[0] = row_of(ip, account, THROTTLE_PER_ACCOUNT);
+	rows[1] = row_of(ip, (struct str){ NULL, 0 }, THROTTLE_PER_ADDRESS);
+}
+
+static uint32_t wait_ms(const struct counter *rows, size_t n, const struct counter_answer *a, int64_t now_us)
+{
+	int64_t most = 0;
+
+	if (!a->refused)
+		return 0;
+	for (size_t i = 0; i < n; i++) {
+		int64_t wait = a->full_us[i] + counter_interval_us(&rows[i].limit) - now_us - rows[i].limit.window_us;
+
+		most = wait > most ? wait : most;
+	}
+	return (uint32_t)(most / 1000) + 1000;
+}
+
+static uint32_t take(const struct counter *rows, size_t n, int64_t now_us)
+{
+	struct counter_answer a;
+
+	if (!counters_take(counters, rows, n, now_us, &a))
+		counters_wait(counters, rows, n, &a);
+	return wait_ms(rows, n, &a, now_us);
+}
+
+struct question {
+	struct counter rows[2];
+	throttle_next next;
+	void *arg;
+};
+
+static void on_answer(void *arg, const struct counter_answer *a)
+{
+	struct question q = *(struct question *)arg;
+
+	free(arg);
+	q.next(q.arg, wait_ms(q.rows, 2, a, clock_us()));
+}
+
+static void ask(const struct counter rows[2], throttle_next next, void *arg)
+{
+	int64_t now = clock_us();
+	struct counter_answer a;
+	struct question *q;
+
+	if (counters_take(counters, rows, 2, now, &a)) {
+		next(arg, wait_ms(rows, 2, &a, now));
 		return;
-	c->before = c->window == window - 1 ? c->now : 0;
-	c->now = 0;
-	c->window = window;
-}
-
-/* Attempts in the last window, the previous one weighted by how much of it is still inside. */
-static uint32_t weight(const struct counter *c, int64_t now_us)
-{
-	int64_t left = THROTTLE_WINDOW_US - now_us % THROTTLE_WINDOW_US;
-
-	return c->now + (uint32_t)((int64_t)c->before * left / THROTTLE_WINDOW_US);
-}
-
-static struct counter *find(const uint8_t key[16], int64_t now_us, bool make)
-{
-	struct counter *row = table[(key[0] | key[1] << 8) & (BUCKETS - 1)], *worst = &row[0];
-	int64_t window = now_us / THROTTLE_WINDOW_US;
-
-	for (int i = 0; i < WAYS; i++) {
-		roll(&row[i], window);
-		if (memcmp(row[i].key, key, 16) == 0)
-			return &row[i];
-		if (weight(&row[i], now_us) < weight(worst, now_us))
-			worst = &row[i];
 	}
-	if (!make)
-		return NULL;
-	memset(worst, 0, sizeof(*worst));
-	memcpy(worst->key, key, 16);
-	worst->window = window;
-	return worst;
+	q = xcalloc(1, sizeof(*q));
+	*q = (struct question){ { rows[0], rows[1] }, next, arg };
+	counters_ask(counters, q->rows, 2, on_answer, q);
 }
 
-/* How long until the weighted count is below the limit. */
-static uint32_t wait_ms(const struct counter *c, uint32_t limit, int64_t now_us)
+void throttle_ask(struct str ip, struct str account, throttle_next next, void *arg)
 {
-	int64_t left = THROTTLE_WINDOW_US - now_us % THROTTLE_WINDOW_US;
+	struct counter rows[2];
 
-	if (c->now >= limit)
-		return (uint32_t)(left / 1000) + 1000;
-	left -= (int64_t)(limit - 1 - c->now) * THROTTLE_WINDOW_US / (c->before ? c->before : 1);
-	return (uint32_t)((left > 0 ? left : 0) / 1000) + 1000;
+	login_rows(ip, account, rows);
+	ask(rows, next, arg);
+}
+
+void throttle_ask_apart(struct str ip, const struct throttle_limit limits[2], throttle_next next, void *arg)
+{
+	struct counter rows[2] = { row_of(ip, limits[0].what, limits[0].limit), row_of(ip, limits[1].what, limits[1].limit) };
+
+	ask(rows, next, arg);
 }
 
 uint32_t throttle_take(struct str ip, struct str account, int64_t now_us)
 {
-	uint8_t pair_key[16], ip_key[16];
-	struct counter *pair, *address;
-	uint32_t wait = 0;
+	struct counter rows[2];
 
-	pthread_mutex_lock(&lock);
-	counter_key(ip, account, pair_key);
-	counter_key(ip, (struct str){ NULL, 0 }, ip_key);
-	pair = find(pair_key, now_us, false);
-	address = find(ip_key, now_us, false);
-	if (pair && weight(pair, now_us) >= THROTTLE_PER_ACCOUNT)
-		wait = wait_ms(pair, THROTTLE_PER_ACCOUNT, now_us);
-	else if (address && weight(address, now_us) >= THROTTLE_PER_ADDRESS)
-		wait = wait_ms(address, THROTTLE_PER_ADDRESS, now_us);
-	if (!wait) {
-		find(pair_key, now_us, true)->now++;
-		find(ip_key, now_us, true)->now++;
-	}
-	pthread_mutex_unlock(&lock);
-	return wait;
+	login_rows(ip, account, rows);
+	return take(rows, 2, now_us);
 }
 
 uint32_t throttle_take_apart(struct str ip, struct str what, uint32_t limit, int64_t now_us)
 {
-	uint8_t key[16];
-	struct counter *c;
-	uint32_t wait = 0;
+	struct counter row = row_of(ip, what, limit);
 
-	pthread_mutex_lock(&lock);
-	counter_key(ip, what, key);
-	c = find(key, now_us, true);
-	if (weight(c, now_us) >= limit)
-		wait = wait_ms(c, limit, now_us);
-	else
-		c->now++;
-	pthread_mutex_unlock(&lock);
-	return wait;
-}
-
-static void decrease(struct counter *c)
-{
-	if (c && c->now)
-		c->now--;
-	else if (c && c->before)
-		c->before--;
+	return take(&row, 1, now_us);
 }
 
 void throttle_give_back(struct str ip, struct str account, int64_t now_us)
 {
-	uint8_t key[16];
+	struct counter rows[2];
 
-	pthread_mutex_lock(&lock);
-	counter_key(ip, account, key);
-	decrease(find(key, now_us, false));
-	counter_key(ip, (struct str){ NULL, 0 }, key);
-	decrease(find(key, now_us, false));
-	pthread_mutex_unlock(&lock);
+	login_rows(ip, account, rows);
+	counters_give_back(counters, rows, 2, now_us);
 }
 
-void throttle_give_back_apart(struct str ip, struct str what, int64_t now_us)
+void throttle_give_back_apart(struct str ip, struct str what, uint32_t limit, int64_t now_us)
 {
-	uint8_t key[16];
+	struct counter row = row_of(ip, what, limit);
 
-	pthread_mutex_lock(&lock);
-	counter_key(ip, what, key);
-	decrease(find(key, now_us, false));
-	pthread_mutex_unlock(&lock);
+	counters_give_back(counters, &row, 1, now_us);
 }
 
 void throttle_reset(void)
 {
-	pthread_mutex_lock(&lock);
-	memset(table, 0, sizeof(table));
-	pthread_mutex_unlock(&lock);
+	counters_forget(counters);
 }

@@ -37,6 +37,8 @@ static void put_claims(struct buf *b, const struct token_claims *c, int64_t now_
 	buf_printf(b, ",\"tid\":\"%s\",\"tsq\":%" PRId64 ",\"usq\":%" PRId64 ",\"role\":", c->tenant_id, c->tenant_seq, c->user_seq);
 	buf_json_str(b, str_of(c->role));
 	buf_printf(b, ",\"perm\":\"%016" PRIx64 ".%016" PRIx64 "\"", c->perms.bits[0], c->perms.bits[1]);
+	if (c->limited)
+		buf_z(b, ",\"lim\":1");
 	buf_printf(b, ",\"nameid\":\"user_%" PRId64 "\",\"tenantid\":\"tenant_%" PRId64 "\"}", c->user_seq, c->tenant_seq);
 }
 

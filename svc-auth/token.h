@@ -15,6 +15,7 @@ struct token_claims {
 	const char *user_id, *tenant_id, *session_id, *role;
 	int64_t user_seq, tenant_seq;
 	struct perms perms;
+	bool limited; /* not all rows: gateways ask for the scope */
 	uint32_t ttl_s;
 };
 

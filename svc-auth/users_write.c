@@ -92,7 +92,7 @@ static enum status write_member(struct creation *c, struct db_conn *db, bool bac
 
 		s = db_exec(db, NULL,
 			    "INSERT INTO membership (tenant_id, user_id, seq, role, status) VALUES ($1::uuid, $2::uuid, $3::bigint, $4, $5)"
-			    " ON CONFLICT (tenant_id, user_id) DO UPDATE SET role = excluded.role, status = excluded.status, granted = '{}', denied = '{}',"
+			    " ON CONFLICT (tenant_id, user_id) DO UPDATE SET role = excluded.role, status = excluded.status, granted = '{}', denied = '{}', row_scopes = '{}',"
 			    " deleted_at = NULL, last_login_at = NULL, version = membership.version + 1, updated_at = now()",
 			    5, params);
 	}
@@ -279,7 +279,7 @@ static enum status update_role(struct rpc_call *call, struct db_conn *db, const 
 
 	if (s == STATUS_OK)
 		s = db_exec(db, NULL,
-			    "UPDATE membership SET role = $3, granted = '{}', denied = '{}', version = version + 1, updated_at = now()"
+			    "UPDATE membership SET role = $3, granted = '{}', denied = '{}', row_scopes = '{}', version = version + 1, updated_at = now()"
 			    " WHERE tenant_id = $1::uuid AND user_id = $2::uuid",
 			    3, params);
 	return s;

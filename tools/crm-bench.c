@@ -3,6 +3,7 @@
  *
  *   crm-bench raw  URL CONNECTIONS SECONDS SQL FILE          FILE: one line per execution, parameters separated by tabs ("\N": NULL)
  *   crm-bench http ADDR:PORT CONNECTIONS SECONDS FILE        FILE: status, text that the body must contain, method, target, token, body; tab-separated
+ *   crm-bench pace ADDR:PORT CONNECTIONS SECONDS FILE RATE   the same, RATE requests a second whatever the answers take; latency counts from when each was due
  *   crm-bench hash THREADS SECONDS                           argon2id with the parameters of a login
  *
  * Prints one line of JSON: {"rps":…,"p50_ms":…,"p99_ms":…,"errors":…,"requests":…,"first_error":"…"}.
@@ -14,6 +15,7 @@
 #include <libpq-fe.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -181,11 +183,12 @@ static int raw_main(char **v)
 struct conn {
 	int fd;
 	struct buf in;
-	const struct line *line;
+	const struct line *line; /* NULL: nothing is asked */
 	int64_t sent_us;
 };
 
 static struct sockaddr_in address;
+static bool paced;
 
 static void conn_open(struct conn *c, int ep)
 {
@@ -268,7 +271,9 @@ static void conn_readable(struct conn *c, int ep)
 		note_error("closed", (struct str){ 0 });
 		close(c->fd);
 		conn_open(c, ep);
-		conn_send(c);
+		c->line = NULL;
+		if (!paced)
+			conn_send(c);
 		return;
 	}
 	buf_put(&c->in, chunk, (size_t)n);
@@ -277,11 +282,46 @@ static void conn_readable(struct conn *c, int ep)
 		return;
 	check(c, body);
 	buf_consume(&c->in, length);
-	if (clock_mono_us() < end_us)
+	c->line = NULL;
+	if (!paced && clock_mono_us() < end_us)
 		conn_send(c);
 }
 
-static int http_main(char **v)
+/* Sends what is due over connections that wait for nothing. */
+static void send_due(struct conn *c, int conns, int64_t *due_us, int64_t every_us)
+{
+	int64_t now = clock_mono_us();
+
+	for (int i = 0; i < conns && *due_us <= now; i++) {
+		if (c[i].line)
+			continue;
+		conn_send(&c[i]);
+		c[i].sent_us = *due_us;
+		*due_us += every_us;
+	}
+}
+
+/* rate 0: the next request as soon as an answer is there. */
+static void http_run(struct conn *c, int conns, int ep, int rate)
+{
+	int64_t due_us = clock_mono_us(), every_us = rate ? 1000000 / rate : 0;
+
+	paced = rate > 0;
+	for (int i = 0; i < conns && !paced; i++)
+		conn_send(&c[i]);
+	while (clock_mono_us() < end_us) {
+		struct epoll_event events[256];
+		int n;
+
+		if (paced)
+			send_due(c, conns, &due_us, every_us);
+		n = epoll_wait(ep, events, 256, paced ? 2 : 100);
+		for (int i = 0; i < n; i++)
+			conn_readable(events[i].data.ptr, ep);
+	}
+}
+
+static int http_main(char **v, int rate)
 {
 	int conns = atoi(v[1]), seconds = atoi(v[2]), ep = epoll_create1(0);
 	struct conn *c = xcalloc((size_t)conns, sizeof(*c));
@@ -303,15 +343,7 @@ static int http_main(char **v)
 		conn_open(&c[i], ep);
 	start = clock_mono_us();
 	end_us = start + (int64_t)seconds * 1000000;
-	for (int i = 0; i < conns; i++)
-		conn_send(&c[i]);
-	while (clock_mono_us() < end_us) {
-		struct epoll_event events[256];
-		int n = epoll_wait(ep, events, 256, 100);
-
-		for (int i = 0; i < n; i++)
-			conn_readable(events[i].data.ptr, ep);
-	}
+	http_run(c, conns, ep, rate);
 	report((double)(clock_mono_us() - start) / 1e6);
 	return errors ? 1 : 0;
 }
@@ -354,9 +386,11 @@ int main(int argc, char **argv)
 	if (argc == 7 && strcmp(argv[1], "raw") == 0)
 		return raw_main(argv + 2);
 	if (argc == 6 && strcmp(argv[1], "http") == 0)
-		return http_main(argv + 2);
+		return http_main(argv + 2, 0);
+	if (argc == 7 && strcmp(argv[1], "pace") == 0)
+		return http_main(argv + 2, atoi(argv[6]));
 	if (argc == 4 && strcmp(argv[1], "hash") == 0)
 		return hash_main(argv + 2);
-	fprintf(stderr, "usage: crm-bench hash THREADS SECONDS | crm-bench raw URL CONNECTIONS SECONDS SQL FILE | crm-bench http ADDR:PORT CONNECTIONS SECONDS FILE\n");
+	fprintf(stderr, "usage: crm-bench hash THREADS SECONDS | crm-bench raw URL CONNECTIONS SECONDS SQL FILE | crm-bench http ADDR:PORT CONNECTIONS SECONDS FILE | crm-bench pace … RATE\n");
 	return 2;
 }

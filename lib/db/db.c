@@ -81,6 +81,7 @@ static void job_answer(struct job *j)
 	if (j->status == STATUS_OK) {
 		r.res = j->res;
 		r.n = j->n;
+		r.row = j->row;
 	}
 	j->answered = true;
 	j->done(j->arg, &r);
@@ -110,6 +111,8 @@ static void job_late(struct db *d, struct job *j, enum status status)
 void db_job_again(struct db *d, struct job *j)
 {
 	db_job_clear(j);
+	j->mate = NULL;
+	j->mates = 0;
 	j->sqlstate[0] = j->constraint[0] = 0;
 	free(j->said);
 	j->said = NULL;
@@ -171,6 +174,7 @@ static bool send_read(struct db *d, struct job_queue *q)
 {
 	bool alone = q->head->alone;
 	struct link *l = d->grouping;
+	struct job *j;
 
 	if (l && (alone || l->open >= GROUP_READS || l->in_flight >= LINK_READS))
 		close_group(d);
@@ -178,7 +182,10 @@ static bool send_read(struct db *d, struct job_queue *q)
 	if (!l)
 		return false;
 	d->grouping = l;
-	pipe_send(l, alone ? queue_take(q) : queue_take_like(q, l->tenant)); /* may break the link, which ends the group */
+	j = alone ? queue_take(q) : queue_take_like(q, l->tenant);
+	if (j->lookup && !j->alone)
+		lookup_gather(q, j, LINK_READS - l->in_flight - 1);
+	pipe_send(l, j); /* may break the link, which ends the group */
 	if (alone)
 		close_group(d);
 	else
@@ -240,6 +247,14 @@ static void sweep_queue(struct db *d, enum db_kind kind, int64_t now)
 		queue_put(q, queue_take(&keep));
 }
 
+static void sweep_job(struct job *j, int64_t now)
+{
+	if (j->answered || !j->deadline_us || now <= j->deadline_us)
+		return;
+	j->status = STATUS_DEADLINE_EXCEEDED;
+	job_answer(j);
+}
+
 /* done may submit, which may grow the ring: by index, read anew each time. */
 static void sweep_link(struct db *d, struct link *l, int64_t now)
 {
@@ -248,10 +263,10 @@ static void sweep_link(struct db *d, struct link *l, int64_t now)
 	for (unsigned i = l->head; i != l->tail; i++) {
 		const struct slot *s = &l->slots[i & l->mask];
 
-		if (!s->last || s->job->answered || !s->job->deadline_us || now <= s->job->deadline_us)
+		if (!s->last)
 			continue;
-		s->job->status = STATUS_DEADLINE_EXCEEDED;
-		job_answer(s->job);
+		for (struct job *j = s->job; j; j = j->mate)
+			sweep_job(j, now);
 	}
 	if (l->state == LINK_UP && l->head != l->tail && clock_mono_us() - l->progress_us > patience)
 		link_break(l, "no answer to a statement");
@@ -326,10 +341,16 @@ static char *copy_stmt(struct job_stmt *to, const struct db_stmt *from, char *at
 	return at;
 }
 
-/* One block of memory: job, statements, parameters. */
-static struct job *job_new(struct str tenant, const struct db_stmt *stmts, int n)
+static void job_tenant(struct job *j, struct str tenant)
 {
-	size_t size = sizeof(struct job) + (size_t)n * sizeof(struct job_stmt);
+	if (!uuid_parse(tenant, j->tenant))
+		memcpy(j->tenant, NIL_UUID, sizeof(j->tenant));
+}
+
+/* One block of memory: job, statements, parameters. */
+static struct job *job_new(struct str tenant, struct str scope, const struct db_stmt *stmts, int n)
+{
+	size_t size = sizeof(struct job) + (size_t)n * sizeof(struct job_stmt) + (scope.n ? scope.n + 1 : 0);
 	struct job *j;
 	char *at;
 
@@ -341,8 +362,11 @@ static struct job *job_new(struct str tenant, const struct db_stmt *stmts, int n
 	at = (char *)&j->stmts[n];
 	for (int i = 0; i < n; i++)
 		at = copy_stmt(&j->stmts[i], &stmts[i], at);
-	if (!uuid_parse(tenant, j->tenant))
-		memcpy(j->tenant, NIL_UUID, sizeof(j->tenant));
+	if (scope.n) {
+		j->scope = at;
+		put_text(at, scope.p, scope.n);
+	}
+	job_tenant(j, tenant);
 	return j;
 }
 
@@ -357,21 +381,11 @@ static bool is_acceptable(const struct db_stmt *stmts, int n)
 	return true;
 }
 
-void db_submit(struct db *d, enum db_kind kind, struct str tenant, const struct db_stmt *stmts, int n, int64_t deadline_us, db_done done, void *arg)
+static void job_put(struct db *d, struct job *j)
 {
+	enum db_kind kind = j->kind;
 	struct job_queue *q = &d->queue[kind];
-	bool acceptable = is_acceptable(stmts, n);
-	struct job *j = job_new(tenant, stmts, acceptable ? n : 0);
 
-	j->kind = kind;
-	j->deadline_us = deadline_us;
-	j->done = done;
-	j->arg = arg;
-	if (!acceptable) {
-		log_error("DB-SUBMIT", "more than %d statements or %d parameters", DB_MAX_STMTS, DB_MAX_PARAMS);
-		job_late(d, j, STATUS_INTERNAL);
-		return;
-	}
 	if (q->n >= DB_MAX_WAITING || (d->down_since_us[kind] && clock_mono_us() - d->down_since_us[kind] > DOWN_US)) {
 		job_late(d, j, STATUS_UNAVAILABLE);
 		return;
@@ -383,6 +397,43 @@ void db_submit(struct db *d, enum db_kind kind, struct str tenant, const struct 
 		db_turn_later(d);
 	else
 		db_pump(d);
+}
+
+void db_submit(struct db *d, enum db_kind kind, struct str tenant, const struct db_stmt *stmts, int n, int64_t deadline_us, db_done done, void *arg)
+{
+	db_submit_as(d, kind, tenant, (struct str){ 0 }, stmts, n, deadline_us, done, arg);
+}
+
+void db_submit_as(struct db *d, enum db_kind kind, struct str tenant, struct str scope, const struct db_stmt *stmts, int n, int64_t deadline_us,
+    db_done done, void *arg)
+{
+	bool acceptable = is_acceptable(stmts, n);
+	struct job *j = job_new(tenant, scope, stmts, acceptable ? n : 0);
+
+	j->kind = kind;
+	j->deadline_us = deadline_us;
+	j->done = done;
+	j->arg = arg;
+	if (acceptable) {
+		job_put(d, j);
+		return;
+	}
+	log_error("DB-SUBMIT", "more than %d statements or %d parameters", DB_MAX_STMTS, DB_MAX_PARAMS);
+	job_late(d, j, STATUS_INTERNAL);
+}
+
+void db_lookup(struct db *d, struct str tenant, struct str scope, const struct db_lookup *l, const char *key, int64_t deadline_us, db_done done, void *arg)
+{
+	struct job *j = lookup_new(l, key, scope);
+
+	job_tenant(j, tenant);
+	j->deadline_us = deadline_us;
+	j->done = done;
+	j->arg = arg;
+	if (j->stmts[0].params[0])
+		job_put(d, j);
+	else
+		job_late(d, j, STATUS_NOT_FOUND);
 }
 
 /* -- the whole */

@@ -5,9 +5,11 @@
  * Rows (loop thread): db_submit sends `set_config('app.tenant_id', tenant, true)` and one to three statements in one
  * pipeline segment with one Sync, which is one implicit transaction; reads of one loop turn share a Sync (up to 16) and
  * are run again one by one when the group fails, and on another connection when theirs breaks. Results are binary.
+ * db_lookup is for the commonest read, one row by its key: those of a tenant that wait together become one statement.
  *
  * Handlers (worker thread): straight-line code between db_begin and db_commit.
  *
+ * A caller's scope of rows goes with the tenant as app.scope, which row-level security reads (lib/db/schema/003_row_scope.sql).
  * A tenant that is empty counts as the nil UUID, so that a group cannot inherit a neighbour's tenant.
  *
  * Error mapping (db_outcome): 23505 DUPLICATE, 23503/23514 CONFLICT, 40001/40P01 retried once, 57014 DEADLINE_EXCEEDED,
@@ -49,6 +51,7 @@ struct db_result {
 	enum status status;
 	PGresult **res;           /* one per statement, only when OK; freed by the layer after done returns */
 	int n;
+	int row;                  /* of a lookup: the row of res[0] that it asked for, -1: there is none */
 	const char *constraint;   /* violated constraint name or "" */
 	const char *sqlstate;     /* "" when OK */
 	const struct db_said *said; /* NULL: the schema refused nothing */
@@ -78,11 +81,39 @@ bool db_check(const struct db *d, struct str sql, char *why, size_t why_size);
  * group would undo it after it has been answered.
  */
 void db_submit(struct db *d, enum db_kind kind, struct str tenant, const struct db_stmt *stmts, int n, int64_t deadline_us, db_done done, void *arg);
+/*
+ * The same on behalf of a caller: scope (Principal.scope, copied) limits the rows that the statements see and write; empty: all.
+ * A write beyond it is PERMISSION_DENIED with SQLSTATE 42501.
+ */
+void db_submit_as(struct db *d, enum db_kind kind, struct str tenant, struct str scope, const struct db_stmt *stmts, int n, int64_t deadline_us,
+    db_done done, void *arg);
+
+/*
+ * One row by its key. The result may hold the rows of others who asked for the same tenant in the same moment; r->row is the own one.
+ * An error of one is no other's: a statement that fails is run again for each of its callers alone.
+ */
+enum db_key { DB_KEY_UUID, DB_KEY_BIGINT };
+#define DB_LOOKUP_MOST 16 /* callers of one statement */
+#define DB_LOOKUP_FORMS 4 /* for 1, 4, 8 and 16 of them */
+
+struct db_lookup {
+	struct db_stmt_text { struct str sql; uint64_t hash; } form[DB_LOOKUP_FORMS];
+	enum db_key key;
+	int column; /* of the result: the key; negative: it has none, so each caller gets a statement of its own */
+};
+
+/* "<head><expression> = $1<tail>"; head ends in "WHERE ". Any thread. fini frees the texts; not before db_free. */
+void db_lookup_init(struct db_lookup *l, const char *head, const char *expression, enum db_key key, const char *tail, int column);
+void db_lookup_fini(struct db_lookup *l);
+/* As db_submit of a read; key is the text of a UUID or a number and is copied, l is not. No such text: NOT_FOUND. */
+void db_lookup(struct db *d, struct str tenant, struct str scope, const struct db_lookup *l, const char *key, int64_t deadline_us, db_done done, void *arg);
 
 /* Runs job(arg) on a worker thread with a connection of its own. False: the queue is full (answer UNAVAILABLE). Any thread. */
 struct db_conn;
 bool db_work(struct db *d, void (*job)(struct db_conn *c, void *arg), void *arg);
 
+/* Worker thread: the transactions of the rest of this job are limited to the rows of the scope. Borrowed until the job ends. */
+void db_limit(struct db_conn *c, struct str scope);
 /* Worker thread. begin opens a transaction with the tenant set (empty: none). Every failure is remembered; commit and exec then fail too. */
 enum status db_begin(struct db_conn *c, struct str tenant) MUST_CHECK;
 /* Text-format results. *res (may be NULL) is the caller's to PQclear. */

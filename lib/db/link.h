@@ -14,6 +14,7 @@
 #define LINK_WRITES 8   /* write segments in flight per connection */
 #define GROUP_READS 16  /* reads under one Sync */
 #define SAME_TENANT_WITHIN 64 /* so far behind the oldest read another one of the group's tenant is looked for */
+#define KEY_TEXT 37     /* of a lookup, with its NUL */
 
 struct job_stmt {
 	struct str sql;
@@ -29,9 +30,15 @@ struct job {
 	void *arg;
 	int64_t deadline_us;
 	char tenant[37];
+	const char *scope; /* NULL: all rows */
 	bool alone;     /* gets a Sync of its own: it was in a group that failed */
 	bool retried;   /* the one retry after an error has been used */
 	int breaks;     /* connections that broke under it */
+	const struct db_lookup *lookup; /* NULL: an ordinary submission */
+	struct job *mate; /* of lookups: the next one that shares this one's statement */
+	int mates;      /* of the one that was sent: how many there are besides it */
+	uint8_t key[16]; /* of a lookup, as results have it */
+	int row;        /* of a lookup: in res[0] */
 	bool answered;  /* past its deadline; what arrives is thrown away */
 	enum status status;
 	char sqlstate[6];
@@ -68,9 +75,10 @@ struct link {
 	struct statements statements;
 	struct slot *slots; /* ring */
 	unsigned head, tail, mask;
-	int in_flight;      /* jobs */
-	int open;           /* jobs sent since the last Sync */
+	int in_flight;      /* jobs, mates included */
+	int open;           /* jobs sent since the last Sync, mates included */
 	char tenant[37];    /* that the open segment has set, "" when none */
+	bool scoped;        /* the open segment has set a scope of rows */
 	int64_t progress_us; /* last time something arrived or an idle link was given work, monotonic */
 	unsigned failures;  /* connects in a row */
 };
@@ -105,10 +113,21 @@ void pipe_sync(struct link *l);
 void pipe_receive(struct link *l);
 void pipe_abandon(struct link *l);
 
+/* lookup.c: reads by key that share a statement */
+/* Its statement has no parameter when the key is no key. */
+struct job *lookup_new(const struct db_lookup *l, const char *key, struct str scope);
+/* Takes others of j's tenant and kind out of q, at most `most`, and makes them its mates. */
+void lookup_gather(struct job_queue *q, struct job *j, int most);
+/* The statement for j and its mates. */
+void lookup_prepare(struct job *j);
+/* The row of each. */
+void lookup_rows(struct job *j);
+
 /* db.c: jobs */
 void db_pump(struct db *d);
 void db_turn_later(struct db *d);
 void db_link_changed(struct db *d, enum db_kind kind);
+/* Of a lookup: without its mates, who have to be taken care of before. */
 void db_job_again(struct db *d, struct job *j);
 void db_job_finish(struct db *d, struct job *j);
 void db_job_late(struct db *d, struct job *j); /* answered at the end of the turn */

@@ -34,6 +34,11 @@ enum status db_outcome(const char *s)
 	return STATUS_INTERNAL;
 }
 
+bool db_outcome_is_scope(const char *s)
+{
+	return is(s, "42501");
+}
+
 bool db_outcome_is_stale(const char *s)
 {
 	return is(s, "26000") || is(s, "0A000");

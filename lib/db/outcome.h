@@ -9,6 +9,8 @@
 #include "db/db.h"
 
 enum status db_outcome(const char *sqlstate);
+/* Row-level security refused a row: when the writer has a scope, a row beyond it. */
+bool db_outcome_is_scope(const char *sqlstate);
 /* Would the same submission probably succeed at once? Serialization failure, deadlock, a plan or a prepared statement that is gone. */
 bool db_outcome_may_retry(const char *sqlstate);
 /* The statement must be prepared again before it is retried. */

@@ -7,6 +7,7 @@
 #include "db/outcome.h"
 
 #define SET_TENANT STR("SELECT set_config('app.tenant_id', $1, true)")
+#define SET_SCOPE STR("SELECT set_config('app.tenant_id', $1, true), set_config('app.scope', $2, true)")
 #define MAX_BREAKS 4 /* a restart takes all connections, one after the other: a read may meet several of them */
 #define MAX_EMPTY 4  /* NULLs in a row from PQgetResult; one separates two results */
 
@@ -75,15 +76,20 @@ static bool send_statement(struct link *l, struct job *j, const struct job_stmt 
 static bool send_tenant(struct link *l, struct job *j)
 {
 	static uint64_t hash;
-	const char *params[] = { j->tenant };
+	const char *params[] = { j->tenant, j->scope ? j->scope : "" };
 	struct job_stmt s = { .sql = SET_TENANT, .params = params, .n_params = 1 };
 
-	if (strcmp(l->tenant, j->tenant) == 0)
+	if (strcmp(l->tenant, j->tenant) == 0 && !j->scope && !l->scoped)
 		return true;
 	memcpy(l->tenant, j->tenant, sizeof(l->tenant));
 	if (!hash)
 		hash = statements_hash(s.sql);
 	s.hash = hash;
+	if (j->scope || l->scoped) { /* a neighbour's scope must not stay */
+		s = (struct job_stmt){ .sql = SET_SCOPE, .params = params, .n_params = 2 };
+		s.hash = statements_hash(s.sql);
+	}
+	l->scoped = j->scope != NULL;
 	return send_statement(l, j, &s, SLOT_TENANT, false);
 }
 
@@ -92,6 +98,7 @@ static bool send_sync(struct link *l, struct job *j)
 	slot_push(l, SLOT_SYNC, j, NULL)->last = j != NULL;
 	l->open = 0;
 	l->tenant[0] = 0;
+	l->scoped = false;
 	l->db->stats.syncs++;
 	return PQpipelineSync(l->c) == 1;
 }
@@ -103,8 +110,10 @@ void pipe_send(struct link *l, struct job *j)
 
 	if (l->head == l->tail)
 		l->progress_us = clock_mono_us();
-	l->in_flight++;
-	l->open++;
+	if (j->lookup)
+		lookup_prepare(j);
+	l->in_flight += 1 + j->mates;
+	l->open += 1 + j->mates;
 	sent = send_tenant(l, j);
 	for (int i = 0; i < j->n; i++)
 		sent = send_statement(l, j, &j->stmts[i], SLOT_STMT, j->kind == DB_READ && i == j->n - 1) && sent;
@@ -141,18 +150,45 @@ static void job_failed(struct link *l, struct job *j, struct statement *st, cons
 			*j->said = said;
 		}
 	}
-	if (j->retried || !db_outcome_may_retry(j->sqlstate))
+	if (!(j->scope && db_outcome_is_scope(j->sqlstate)) && (j->retried || !db_outcome_may_retry(j->sqlstate)))
 		db_outcome_log(j->sqlstate, st ? st->sql : STR("commit"));
 	if (st && db_outcome_is_stale(j->sqlstate))
 		statements_drop(&l->statements, st);
 }
 
+/* Each once more, alone: who of them was to blame is found out there. */
+static void mates_alone(struct link *l, struct job *j)
+{
+	for (struct job *next; j; j = next) {
+		next = j->mate;
+		j->alone = true;
+		db_job_again(l->db, j);
+	}
+}
+
+/* The one that was sent owns the result: it is the last. */
+static void mates_finish(struct link *l, struct job *j)
+{
+	lookup_rows(j);
+	for (struct job *m = j->mate, *next; m; m = next) {
+		next = m->mate;
+		m->status = STATUS_OK;
+		db_job_finish(l->db, m);
+	}
+}
+
 static void job_end(struct link *l, struct job *j)
 {
-	l->in_flight--;
+	l->in_flight -= 1 + j->mates;
 	if (j->got == j->n && !j->sqlstate[0]) {
+		if (j->lookup)
+			mates_finish(l, j);
 		j->status = STATUS_OK;
 		db_job_finish(l->db, j);
+		return;
+	}
+	if (j->mates) {
+		mates_alone(l, j);
 		return;
 	}
 	if (!j->sqlstate[0] || (db_outcome_may_retry(j->sqlstate) && !j->retried)) {
@@ -162,7 +198,7 @@ static void job_end(struct link *l, struct job *j)
 		return;
 	}
 	l->db->stats.errors++;
-	j->status = db_outcome(j->sqlstate);
+	j->status = j->scope && db_outcome_is_scope(j->sqlstate) ? STATUS_PERMISSION_DENIED : db_outcome(j->sqlstate);
 	db_job_finish(l->db, j);
 }
 
@@ -226,6 +262,18 @@ void pipe_receive(struct link *l)
 		link_break(l, PQerrorMessage(l->c));
 }
 
+static void job_abandon(struct link *l, struct job *j)
+{
+	if (j->kind == DB_READ && j->breaks++ < MAX_BREAKS) {
+		db_job_again(l->db, j);
+		return;
+	}
+	j->status = STATUS_UNAVAILABLE;
+	snprintf(j->sqlstate, sizeof(j->sqlstate), "08006");
+	db_job_clear(j);
+	db_job_late(l->db, j);
+}
+
 /* The connection is gone: reads run again on another, a write may or may not have been done. */
 void pipe_abandon(struct link *l)
 {
@@ -236,15 +284,12 @@ void pipe_abandon(struct link *l)
 			statements_unuse(s.stmt);
 		if (!s.last)
 			continue;
-		if (s.job->kind == DB_READ && s.job->breaks++ < MAX_BREAKS) {
-			db_job_again(l->db, s.job);
-			continue;
+		for (struct job *j = s.job, *next; j; j = next) {
+			next = j->mate;
+			job_abandon(l, j);
 		}
-		s.job->status = STATUS_UNAVAILABLE;
-		snprintf(s.job->sqlstate, sizeof(s.job->sqlstate), "08006");
-		db_job_clear(s.job);
-		db_job_late(l->db, s.job);
 	}
 	l->in_flight = l->open = 0;
 	l->tenant[0] = 0;
+	l->scoped = false;
 }

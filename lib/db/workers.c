@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/codec.h"
 #include "base/log.h"
@@ -20,6 +21,7 @@ struct db_conn {
 	PGconn *c;
 	int64_t tried_us;
 	bool in_tx;
+	struct str scope;   /* of the job */
 	enum status failed; /* STATUS_OK: nothing has failed since begin */
 	char sqlstate[6], constraint[64];
 	bool has_said;
@@ -96,6 +98,8 @@ static enum status fail_result(struct db_conn *c, const PGresult *r, const char 
 
 	db_outcome_read(r, sqlstate, c->constraint);
 	c->has_said = db_outcome_said(r, &c->said);
+	if (c->scope.n && db_outcome_is_scope(sqlstate))
+		return fail(c, STATUS_PERMISSION_DENIED, sqlstate);
 	db_outcome_log(sqlstate, str_of(sql));
 	return fail(c, db_outcome(sqlstate), sqlstate);
 }
@@ -107,15 +111,27 @@ static bool is_good(const PGresult *r)
 	return s == PGRES_TUPLES_OK || s == PGRES_COMMAND_OK;
 }
 
-/* BEGIN and the tenant in one round trip. The tenant is a UUID, so it needs no quoting. */
+void db_limit(struct db_conn *c, struct str scope)
+{
+	c->scope = scope;
+}
+
+/* BEGIN, the tenant and the scope of rows in one round trip. The tenant is a UUID, so it needs no quoting. */
 static enum status begin_once(struct db_conn *c, const char tenant[37])
 {
-	char sql[128];
+	struct buf sql = { 0 };
 	enum status status = STATUS_OK;
 	PGresult *r;
+	char *scope = c->scope.n ? PQescapeLiteral(c->c, c->scope.p, c->scope.n) : NULL;
 
-	snprintf(sql, sizeof(sql), "BEGIN; SELECT set_config('app.tenant_id', '%s', true)", tenant);
-	r = PQexec(c->c, sql);
+	if (c->scope.n && !scope) /* bytes that are no text: nothing is seen then */
+		return fail(c, STATUS_INTERNAL, "22021");
+	buf_printf(&sql, "BEGIN; SELECT set_config('app.tenant_id', '%s', true)", tenant);
+	if (scope)
+		buf_printf(&sql, ", set_config('app.scope', %s, true)", scope);
+	PQfreemem(scope);
+	r = PQexec(c->c, buf_cstr(&sql));
+	buf_fini(&sql);
 	if (!is_good(r))
 		status = fail_result(c, r, "BEGIN");
 	PQclear(r);
@@ -244,6 +260,7 @@ static void *worker_main(void *arg)
 		if (c->in_tx)
 			db_rollback(c);
 		c->failed = STATUS_OK;
+		c->scope = (struct str){ 0 };
 		count(&c->w->run);
 		log_context(STR(""), STR(""), STR(""));
 	}

@@ -15,7 +15,7 @@
 
 #define STATEMENT_TIMEOUT_MS 30000
 #define POLL_MIN_MS 25   /* rows that wait for an older transaction to end send no second notification */
-#define POLL_MAX_MS 1000
+#define POLL_MAX_MS 500
 #define GATHER_MS 5      /* after a notification: one read for many of them */
 #define EXPIRE_EVERY_US (600LL * 1000000)
 
@@ -171,6 +171,7 @@ struct consumer {
 	size_t n_topics;
 	size_t first;     /* topic that is read first: it goes round, so that a busy one starves no other */
 	int idle_ms;
+	int64_t read_at;  /* when the next read is due without a notification, monotonic us */
 	int64_t expire_at;
 	struct arena arena;
 	PGresult *results[BUS_MAX_BATCH]; /* at most one per topic that gave records */
@@ -360,19 +361,39 @@ static bool take_notifies(PGconn *conn)
 	return any;
 }
 
+/* The next read is for once, and the ones behind it soon. */
+static void hurry(struct consumer *c)
+{
+	c->idle_ms = POLL_MIN_MS;
+	c->read_at = 0;
+}
+
 /* Sleeps until a notification or ms have passed. */
 static void wait_news(struct consumer *c, int ms)
 {
 	struct pollfd p = { .fd = c->mine ? PQsocket(c->conn) : -1, .events = POLLIN };
 
-	if (poll(&p, 1, ms) <= 0) {
-		c->idle_ms = c->idle_ms * 2 < POLL_MAX_MS ? c->idle_ms * 2 : POLL_MAX_MS;
-		return;
-	}
-	if (take_notifies(c->conn)) {
-		c->idle_ms = POLL_MIN_MS;
+	/* one may have come along with the last read's rows */
+	if (c->mine && (take_notifies(c->conn) || (poll(&p, 1, ms) > 0 && take_notifies(c->conn)))) {
+		hurry(c);
 		poll(NULL, 0, GATHER_MS);
+	} else if (!c->mine) {
+		poll(NULL, 0, ms);
 	}
+}
+
+/* Without news a read is due less and less often, however short the caller's time-outs are. */
+static bool is_due(struct consumer *c)
+{
+	int64_t now = clock_mono_us();
+
+	if (c->mine && take_notifies(c->conn))
+		hurry(c);
+	if (c->mine && now < c->read_at)
+		return false;
+	c->read_at = now + c->idle_ms * 1000LL;
+	c->idle_ms = c->idle_ms * 2 < POLL_MAX_MS ? c->idle_ms * 2 : POLL_MAX_MS;
+	return true;
 }
 
 static enum status poll_once(struct consumer *c, size_t max)
@@ -394,12 +415,13 @@ static enum status poll_once(struct consumer *c, size_t max)
 static enum status consumer_poll(void *arg, int timeout_ms, size_t max, const struct bus_message **messages, size_t *n)
 {
 	struct consumer *c = arg;
-	int64_t until = clock_mono_us() + timeout_ms * 1000LL, left_ms;
-	enum status s;
+	int64_t until = clock_mono_us() + timeout_ms * 1000LL, left_ms, due_ms;
+	enum status s = STATUS_OK;
 
 	batch_drop(c);
 	for (;;) {
-		s = poll_once(c, max);
+		if (is_due(c))
+			s = poll_once(c, max);
 		if (s != STATUS_OK) {
 			batch_drop(c);
 			return s;
@@ -407,10 +429,11 @@ static enum status consumer_poll(void *arg, int timeout_ms, size_t max, const st
 		left_ms = (until - clock_mono_us()) / 1000;
 		if (c->n || left_ms <= 0)
 			break;
-		wait_news(c, !c->mine ? (int)left_ms : left_ms < c->idle_ms ? (int)left_ms : c->idle_ms);
+		due_ms = (c->read_at - clock_mono_us()) / 1000 + 1;
+		wait_news(c, !c->mine || left_ms < due_ms ? (int)left_ms : due_ms > 0 ? (int)due_ms : 0);
 	}
 	if (c->n)
-		c->idle_ms = POLL_MIN_MS;
+		hurry(c);
 	*messages = c->messages;
 	*n = c->n;
 	return STATUS_OK;

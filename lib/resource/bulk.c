@@ -315,8 +315,10 @@ static void bulk_job(struct db_conn *db, void *arg)
 {
 	struct bulk *k = arg;
 	struct buf out = { 0 }, text = k->sql.b;
-	enum status s = db_begin(db, k->call->who.tenant_id);
+	enum status s;
 
+	db_limit(db, k->call->who.scope);
+	s = db_begin(db, k->call->who.tenant_id);
 	if (s != STATUS_OK)
 		rpc_reply_error(k->call, s, NULL);
 	else if (idempotent_begin(db, k->call) == IDEM_REPLIED)

@@ -212,6 +212,10 @@ enum status db_error_explain(struct rpc_call *call, const struct plan *p, const 
 		return said_explain(call, e->said, s);
 	if (s == STATUS_DUPLICATE && unique)
 		rpc_violate(call, unique->f->name, "unique", "is already in use", NULL);
+	if (s == STATUS_PERMISSION_DENIED && p->owner && strcmp(e->sqlstate, "42501") == 0) {
+		violate_scope(call, p);
+		return STATUS_VALIDATION_ERROR;
+	}
 	if (s == STATUS_CONFLICT && present) {
 		rpc_violate(call, present->f->name, "required", "is required", NULL);
 		return STATUS_VALIDATION_ERROR;

@@ -94,16 +94,13 @@ static const struct plan *plan_of(const struct resource *r)
 enum status resource_read(struct db_conn *db, struct rpc_call *call, const struct resource *r, const char *id, struct str *entity)
 {
 	const struct plan *p = plan_of(r);
-	struct sql q = { 0 };
 	struct buf out = { 0 };
 	PGresult *res = NULL;
 	enum status s;
 
 	if (!p)
 		return STATUS_INTERNAL;
-	sql_start(&q, &call->arena);
-	sql_get(&q, p, &(struct key){ .id = id });
-	s = db_exec(db, &res, sql_stmt(&q).sql.p, q.n, q.params);
+	s = db_exec(db, &res, p->by_id.form[0].sql.p, 1, &id);
 	if (s == STATUS_OK && PQntuples(res) == 0)
 		s = STATUS_NOT_FOUND;
 	if (s == STATUS_OK) {
@@ -112,6 +109,5 @@ enum status resource_read(struct db_conn *db, struct rpc_call *call, const struc
 	}
 	PQclear(res);
 	buf_fini(&out);
-	buf_fini(&q.b);
 	return s;
 }

@@ -180,8 +180,10 @@ void write_on_worker(struct db_conn *db, void *arg)
 	struct write *w = arg;
 	struct rpc_call *call = w->call;
 	struct buf out = { 0 }, text = w->sql.b;
-	enum status s = db_begin(db, call->who.tenant_id);
+	enum status s;
 
+	db_limit(db, call->who.scope);
+	s = db_begin(db, call->who.tenant_id);
 	if (s != STATUS_OK)
 		rpc_reply_error(call, s, NULL);
 	else if (idempotent_begin(db, call) == IDEM_REPLIED)

@@ -101,6 +101,7 @@ struct query {
 	uint64_t offset;
 	const char *const *after; /* a value per key (NULL: SQL NULL): rows behind them; NULL: from the start */
 	bool want_total;
+	const char *rows;        /* "own", "team": the caller's limit for this entity; NULL: all rows */
 };
 
 /* BAD_REQUEST or VALIDATION_ERROR with violations in the call. */

@@ -97,8 +97,10 @@ static void count_job(struct db_conn *db, void *arg)
 	struct count_entry *e = l->entry;
 	PGresult *res = NULL;
 	int64_t n = 0;
-	enum status s = db_begin(db, l->call->who.tenant_id);
+	enum status s;
 
+	db_limit(db, l->call->who.scope);
+	s = db_begin(db, l->call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = db_exec(db, &res, l->count_sql, l->n_count_params, l->count_params);
 	if (s == STATUS_OK)
@@ -128,15 +130,17 @@ static void count_done(struct count_wait *w, enum status s, int64_t n)
 	list_part(l);
 }
 
-/* What tells one total from another: the text of the filters and their values. */
-static struct str count_key(struct arena *a, struct str where, const struct sql *q, const struct query *l)
+/* What tells one total from another: the text of the filters, whose rows they are, and their values. */
+static struct str count_key(struct arena *a, struct str scope, struct str where, const struct sql *q, const struct query *l)
 {
 	struct buf b = { 0 };
 	struct str key;
 
-	if (!l->n_filters && !l->search)
+	if (!l->n_filters && !l->search && !l->rows)
 		return (struct str){ 0 };
 	buf_str(&b, where);
+	if (l->rows)
+		buf_str(&b, scope);
 	if (l->search)
 		buf_printf(&b, " %zu %s", strlen(l->search), l->search);
 	for (int i = 0; i < q->n; i++) {
@@ -169,7 +173,7 @@ static void total_start(struct list *l, const struct sql *where)
 	struct str text = { where->b.p, where->b.n };
 	struct counts_key key = { .tenant = l->call->who.tenant_id, .user = l->call->who.user_id, .entity = p->entity, .ttl = p->r->hard };
 
-	key.filter = count_key(&l->call->arena, text, where, &l->query);
+	key.filter = count_key(&l->call->arena, l->call->who.scope, text, where, &l->query);
 	count_prepare(l, where);
 	l->wait.run = count_run;
 	l->wait.done = count_done;
@@ -193,7 +197,7 @@ static void page_start(struct list *l, const struct sql *where)
 	q.n = where->n;
 	query_page(&q, l->b->plan, &l->query, (struct str){ where->b.p, where->b.n });
 	stmt = sql_stmt(&q);
-	db_submit(engine.db, DB_READ, call->who.tenant_id, &stmt, 1, call->deadline_us, page_done, l);
+	db_submit_as(engine.db, DB_READ, call->who.tenant_id, call->who.scope, &stmt, 1, call->deadline_us, page_done, l);
 	engine.text = q.b;
 }
 

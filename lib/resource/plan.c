@@ -283,6 +283,24 @@ static void select_fill(struct plan *p)
 		log_die("RESOURCE-FIELD", "resource %s: more than %d columns", p->r->table, PLAN_MAX_COLUMNS);
 }
 
+static int result_col(const struct plan *p, const char *name, enum col_kind kind)
+{
+	const struct col *c = plan_col_named(p, str_of(name));
+
+	return c && c->kind == kind ? c->at : -1;
+}
+
+static void lookups_fill(struct plan *p)
+{
+	const char *live = p->r->hard ? "" : " AND t.deleted_at IS NULL";
+	struct buf head = { 0 };
+
+	buf_printf(&head, "SELECT %s FROM %s t WHERE ", p->select, p->r->from ? p->r->from : p->r->table);
+	db_lookup_init(&p->by_id, buf_cstr(&head), "t.id", DB_KEY_UUID, live, result_col(p, "id", COL_ID));
+	db_lookup_init(&p->by_seq, buf_cstr(&head), "t.seq", DB_KEY_BIGINT, live, result_col(p, "seq", COL_INT));
+	buf_fini(&head);
+}
+
 static void person_fill(struct plan *p)
 {
 	if (!p->r->person)
@@ -301,6 +319,50 @@ static void default_sort_fill(struct plan *p)
 		return;
 	p->sort.desc = *s == '-';
 	p->sort.col = col_or_die(p, str_of(s + p->sort.desc), "default_sort");
+}
+
+static void owner_fill(struct plan *p)
+{
+	struct buf b = { 0 };
+
+	if (!p->m->rows)
+		return;
+	if (p->m->owner)
+		p->owner_col = col_or_die(p, str_of(p->m->owner->name), "owner");
+	if (p->owner_col)
+		buf_printf(&b, "CASE WHEN t.%s IS NULL THEN t.created_by ELSE t.%s END", p->owner_col->column, p->owner_col->column);
+	else
+		buf_z(&b, "t.created_by");
+	p->owner = buf_cstr(&b);
+}
+
+const char *plan_rows(const struct plan *p, struct str scope)
+{
+	size_t n = p->m->rows ? strlen(p->m->rows) : 0;
+
+	for (size_t i = 0; n && i + n + 2 < scope.n && scope.p[i] != ';'; i++) {
+		const char *word = scope.p + i;
+
+		if (word[0] == ' ' && memcmp(word + 1, p->m->rows, n) == 0 && word[n + 1] == '=')
+			return word[n + 2] == 'o' ? "own" : "team";
+	}
+	return NULL;
+}
+
+bool plan_owner_in_scope(const struct plan *p, struct str scope, const char *id)
+{
+	const char *rows = plan_rows(p, scope), *ids = rows ? memchr(scope.p, ';', scope.n) : NULL;
+	size_t n = ids ? scope.n - (size_t)(ids + 1 - scope.p) : 0, len = strlen(id);
+
+	if (!rows)
+		return true;
+	for (size_t at = 0; at + len <= n; at += len + 1) {
+		if (memcmp(ids + 1 + at, id, len) == 0)
+			return true;
+		if (strcmp(rows, "own") == 0)
+			break; /* the caller is the first */
+	}
+	return false;
 }
 
 static const struct plan *plan_of_entity(const struct plan *plans, size_t n, const char *entity)
@@ -353,6 +415,7 @@ static void plan_finish(struct plan *p)
 		if (p->cols[i].kind == COL_TAGS)
 			p->tags = &p->cols[i];
 	person_fill(p);
+	owner_fill(p);
 	words(r->filter, mark_filter, p);
 	words(r->sort, mark_sort, p);
 	words(r->lower, mark_lower, p);
@@ -360,6 +423,7 @@ static void plan_finish(struct plan *p)
 	words(r->defaults, mark_default, p);
 	default_sort_fill(p);
 	select_fill(p);
+	lookups_fill(p);
 	writable_check(p);
 }
 
@@ -394,10 +458,13 @@ void plan_free(struct plan *plans, size_t n)
 			col_free(&p->cols[k]);
 		free(p->cols);
 		free(p->by_number);
+		db_lookup_fini(&p->by_id);
+		db_lookup_fini(&p->by_seq);
 		free((char *)p->select);
 		free((char *)p->select_made);
 		free((char *)p->row_columns);
 		free((char *)p->row_columns_t);
+		free((char *)p->owner);
 	}
 	free(plans);
 }

@@ -40,6 +40,8 @@ struct plan {
 	const struct resource *r;
 	const struct schema_message *m;
 	const char *entity;           /* "lead" */
+	const char *owner;            /* whose a row of the alias t is, as SQL; NULL: nobody's, members are not limited */
+	const struct col *owner_col;  /* the reference to the owner; NULL: the creator alone */
 	struct col *cols;
 	size_t n_cols;
 	struct col **by_number;       /* [m->max_number + 1], NULL where there is none */
@@ -47,6 +49,7 @@ struct plan {
 	const char *row_columns;      /* every stored column, comma-separated: id, seq, … (no search) */
 	const char *row_columns_t;    /* the same of the alias t */
 	const char *select;           /* "t.id, t.seq, …" of the alias t */
+	struct db_lookup by_id, by_seq; /* get */
 	const char *select_made;      /* the same after a statement that may make tags: tags from tags_all */
 	struct col *display, *given, *family;        /* person only */
 	struct col *tags;             /* NULL: has none */
@@ -68,6 +71,10 @@ void plan_free(struct plan *plans, size_t n);
 
 const struct col *plan_col(const struct plan *p, uint32_t number);
 const struct col *plan_col_named(const struct plan *p, struct str name);
+/* How the scope (Principal.scope) limits the rows of this entity: "own", "team", NULL for not at all. Another word shows nothing. */
+const char *plan_rows(const struct plan *p, struct str scope);
+/* A row with this owner (lower-case UUID) would be within the scope. */
+bool plan_owner_in_scope(const struct plan *p, struct str scope, const char *id);
 /* The column's type as SQL writes it in a cast: "text", "uuid", "timestamptz". */
 const char *col_sql_type(const struct col *c);
 

@@ -81,7 +81,7 @@ void refs_run(const struct bound *b, struct rpc_call *call)
 		buf_printf(&sql, "SELECT coalesce(a.id, c.id), %s_ref(coalesce(a.id, c.id)) FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY k(id, seq, n)"
 		    " LEFT JOIN %s a ON a.id = k.id AND a.deleted_at IS NULL LEFT JOIN %s c ON c.seq = k.seq AND c.deleted_at IS NULL ORDER BY k.n", table, table, table);
 		stmt.sql = buf_view(&sql);
-		db_submit(engine.db, DB_READ, call->who.tenant_id, &stmt, 1, call->deadline_us, refs_done, f);
+		db_submit_as(engine.db, DB_READ, call->who.tenant_id, call->who.scope, &stmt, 1, call->deadline_us, refs_done, f);
 	} else {
 		rpc_reply_error(call, STATUS_BAD_REQUEST, NULL);
 	}

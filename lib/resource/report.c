@@ -100,5 +100,5 @@ void report_run(const struct bound *b, struct rpc_call *call)
 		return;
 	}
 	*p = (struct report){ b, call };
-	db_submit(engine.db, DB_READ, call->who.tenant_id, &stmt, 1, call->deadline_us, report_done, p);
+	db_submit_as(engine.db, DB_READ, call->who.tenant_id, call->who.scope, &stmt, 1, call->deadline_us, report_done, p);
 }

@@ -1,4 +1,4 @@
-/* Builds the statements of get, create, update and delete. */
+/* Builds the statements of create, update and delete; that of get is made with the plan. */
 #include "resource/sql.h"
 
 #include <inttypes.h>
@@ -75,18 +75,6 @@ static void where_live(struct sql *q, const struct plan *p)
 {
 	if (!p->r->hard)
 		buf_z(&q->b, " AND t.deleted_at IS NULL");
-}
-
-void sql_get(struct sql *q, const struct plan *p, const struct key *k)
-{
-	/* long texts in a hot path: without printf */
-	buf_z(&q->b, "SELECT ");
-	buf_z(&q->b, p->select);
-	buf_z(&q->b, " FROM ");
-	buf_z(&q->b, p->r->from ? p->r->from : p->r->table);
-	buf_z(&q->b, " t WHERE ");
-	where_key(q, k);
-	where_live(q, p);
 }
 
 void sql_actor(struct sql *q, const struct actor *a)

@@ -36,7 +36,6 @@ int sql_param(struct sql *q, const char *value);
 void sql_value(struct sql *q, const char *value, const char *type);
 struct db_stmt sql_stmt(struct sql *q);
 
-void sql_get(struct sql *q, const struct plan *p, const struct key *k);
 /* id: a new UUID. *seq_at: the index of the parameter that becomes the number. event: type, NULL for none. */
 void sql_create(struct sql *q, const struct plan *p, const struct actor *a, const char *id, const struct values *v, const char *event, int *seq_at);
 /* version: expected one or NULL. */

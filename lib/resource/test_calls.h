@@ -165,6 +165,7 @@ static void test_handler(struct db_conn *db, void *arg)
 {
 	struct test_call *t = arg;
 
+	db_limit(db, t->call.who.scope);
 	t->op->handler(&t->call, db);
 }
 

@@ -82,6 +82,11 @@ static void violate(void *arg, const char *path, const char *rule, const char *m
 		rpc_violate(arg, path, rule, message, param);
 }
 
+void violate_scope(struct rpc_call *call, const struct plan *p)
+{
+	rpc_violate(call, p->owner_col ? p->owner_col->f->name : "", "scope", "must be somebody whose records you may see", NULL);
+}
+
 static void violate_rule(struct rpc_call *call, const char *path, const char *rule)
 {
 	rpc_violate(call, path, rule, schema_rule_text(&call->arena, rule, NULL), NULL);
@@ -470,6 +475,15 @@ static void checks(struct parse *ps, struct str entity, const uint32_t *mask, si
 		ps->p->r->before_write(call, ps->p->m, entity, ps->create);
 }
 
+/* Nobody hands a row to where they would not see it any more. */
+static void owner_check(struct parse *ps)
+{
+	const struct set *s = ps->p->owner_col ? set_find(ps->v, ps->p->owner_col) : NULL;
+
+	if (s && s->key.id && !plan_owner_in_scope(ps->p, ps->call->who.scope, s->key.id))
+		violate_scope(ps->call, ps->p);
+}
+
 enum status values_parse(struct rpc_call *call, const struct plan *p, struct str entity, const uint32_t *mask, size_t n_mask, bool create, struct values *v)
 {
 	struct parse ps = { .call = call, .p = p, .v = v, .create = create };
@@ -488,6 +502,7 @@ enum status values_parse(struct rpc_call *call, const struct plan *p, struct str
 		defaults_fill(&ps);
 	empties_fill(&ps);
 	person_apply(&ps);
+	owner_check(&ps);
 	checks(&ps, entity, mask, n_mask);
 	if (ps.malformed)
 		return STATUS_BAD_REQUEST;

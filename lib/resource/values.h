@@ -42,6 +42,9 @@ struct values {
  */
 enum status values_parse(struct rpc_call *call, const struct plan *p, struct str entity, const uint32_t *mask, size_t n_mask, bool create, struct values *v) MUST_CHECK;
 
+/* The row would be outside of the caller's scope of rows. */
+void violate_scope(struct rpc_call *call, const struct plan *p);
+
 /* Reads a Key or Ref. False: malformed wire or an id that is no UUID (k is then empty and *bad set when the latter). */
 bool key_parse(struct arena *a, struct str wire, struct key *k, bool *bad);
 

@@ -27,25 +27,13 @@ static void get_done(void *arg, const struct db_result *r)
 		reply_db_error(g->call, g->b->plan, &(struct db_error){ r->status, r->constraint, r->sqlstate, r->said });
 		return;
 	}
-	if (PQntuples(r->res[0]) == 0) {
+	if (r->row < 0) {
 		rpc_reply_error(g->call, STATUS_NOT_FOUND, NULL);
 		return;
 	}
 	buf_clear(&engine.reply);
-	entity_put(&engine.reply, g->b->plan, r->res[0], 0, 0);
+	entity_put(&engine.reply, g->b->plan, r->res[0], r->row, 0);
 	reply_bytes(g->call, &engine.reply);
-}
-
-/* The loop's scratch is the text of every statement that the layer copies at once. */
-static void scratch_start(struct sql *q, struct arena *a)
-{
-	q->b = engine.text;
-	sql_start(q, a);
-}
-
-static void scratch_end(struct sql *q)
-{
-	engine.text = q->b;
 }
 
 /* KeyRequest and WriteRequest have the key as field 1. False: answered. */
@@ -65,9 +53,7 @@ void get_run(const struct bound *b, struct rpc_call *call)
 	struct wire_field f;
 	struct str wire = { 0 };
 	struct get *g = ARENA_NEW(&call->arena, struct get);
-	struct sql q = { 0 };
 	struct key key;
-	struct db_stmt stmt;
 
 	while (wire_next(&r, &f))
 		if (f.number == 1 && f.type == WIRE_BYTES)
@@ -79,11 +65,7 @@ void get_run(const struct bound *b, struct rpc_call *call)
 	if (!key_or_reply(call, wire, &key))
 		return;
 	*g = (struct get){ b, call };
-	scratch_start(&q, &call->arena);
-	sql_get(&q, b->plan, &key);
-	stmt = sql_stmt(&q);
-	db_submit(engine.db, DB_READ, call->who.tenant_id, &stmt, 1, call->deadline_us, get_done, g);
-	scratch_end(&q);
+	db_lookup(engine.db, call->who.tenant_id, call->who.scope, key.id ? &b->plan->by_id : &b->plan->by_seq, key.id ? key.id : key.seq, call->deadline_us, get_done, g);
 }
 
 void write_fini(struct write *w)
@@ -158,7 +140,7 @@ static void write_submit(struct write *w)
 	struct db_stmt stmt = sql_stmt(&w->sql);
 
 	counts_begin(w->call->who.tenant_id, w->b->plan->entity);
-	db_submit(engine.db, DB_WRITE, w->call->who.tenant_id, &stmt, 1, w->call->deadline_us, write_done, w);
+	db_submit_as(engine.db, DB_WRITE, w->call->who.tenant_id, w->call->who.scope, &stmt, 1, w->call->deadline_us, write_done, w);
 	write_fini(w);
 }
 

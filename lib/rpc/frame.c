@@ -166,6 +166,7 @@ static void principal_text(struct rpc_principal *p, uint32_t number, struct str 
 	case 8: p->session_id = s; break;
 	case 9: p->token_id = s; break;
 	case 10: p->api_key_id = s; break;
+	case 12: p->scope = s; break;
 	default: break;
 	}
 }

@@ -23,6 +23,7 @@ struct rpc_server;
 /* Who acts; slices into the message. */
 struct rpc_principal {
 	struct str tenant_id, user_id, role, session_id, token_id, api_key_id;
+	struct str scope; /* of which rows, for lib/db; empty: all */
 	int64_t tenant_seq, user_seq, token_expires_us;
 	uint64_t permissions[2];
 };

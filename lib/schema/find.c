@@ -84,3 +84,8 @@ const char *schema_permission_name(const struct schema *s, unsigned bit)
 	}
 	return NULL;
 }
+
+const char *schema_row_kind(const struct schema *s, unsigned number)
+{
+	return number < SCHEMA_ROW_KINDS ? s->row_kinds[number] : NULL;
+}

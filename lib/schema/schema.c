@@ -286,6 +286,7 @@ static bool link_message(struct reader *r, const struct raw_message *raw, struct
 	const struct schema_field **by_number;
 	struct wire_reader w = wire_read(option_bytes(raw->d->options ? &raw->d->options->base : NULL, 50003));
 	struct wire_field x;
+	struct str owner = { 0 };
 
 	m->doc = doc_of(s, raw->docs, raw->path, raw->n_path);
 	m->fields = fields;
@@ -293,6 +294,10 @@ static bool link_message(struct reader *r, const struct raw_message *raw, struct
 	while (wire_next(&w, &x)) {
 		if (x.number == 1 && x.type == WIRE_BYTES)
 			m->entity = arena_strdup(&s->arena, x.bytes);
+		else if (x.number == 2 && x.type == WIRE_VARINT)
+			m->rows = schema_row_kind(s, (unsigned)x.value);
+		else if (x.number == 3 && x.type == WIRE_BYTES)
+			owner = x.bytes;
 	}
 	for (size_t i = 0; i < m->n_fields; i++) {
 		if (!link_field(r, raw, i, &fields[i]))
@@ -304,6 +309,9 @@ static bool link_message(struct reader *r, const struct raw_message *raw, struct
 	for (size_t i = 0; i < m->n_fields; i++)
 		by_number[fields[i].number] = &fields[i];
 	m->by_number = by_number;
+	m->owner = owner.n ? schema_field_find(m, owner) : NULL;
+	if (owner.n && (!m->owner || !m->owner->ref))
+		return fail(r, "%s: owner: no reference %.*s", m->name, STR_FMT(owner));
 	return true;
 }
 
@@ -450,6 +458,27 @@ static bool permission_add(struct reader *r, const char *name, int32_t number)
 	return true;
 }
 
+static bool link_row_kinds(struct reader *r, const Google__Protobuf__FileDescriptorProto *f)
+{
+	for (size_t i = 0; i < f->n_enum_type; i++) {
+		const Google__Protobuf__EnumDescriptorProto *e = f->enum_type[i];
+
+		if (strcmp(f->package, "crm.v1") != 0 || strcmp(e->name, "RowKind") != 0)
+			continue;
+		for (size_t k = 0; k < e->n_value; k++) {
+			char *word = arena_strdup(&r->s->arena, str_of(e->value[k]->name));
+
+			if (e->value[k]->number < 0 || e->value[k]->number >= SCHEMA_ROW_KINDS)
+				return fail(r, "row kind %s: %d is not in 0..%d", word, e->value[k]->number, SCHEMA_ROW_KINDS - 1);
+			for (char *p = word; *p; p++)
+				*p = (char)tolower((unsigned char)*p);
+			if (e->value[k]->number)
+				r->s->row_kinds[e->value[k]->number] = word;
+		}
+	}
+	return true;
+}
+
 static bool link_permissions(struct reader *r, const Google__Protobuf__FileDescriptorProto *f)
 {
 	for (size_t i = 0; i < f->n_enum_type; i++) {
@@ -530,7 +559,7 @@ static bool load(struct reader *r, const char *const *paths, size_t n)
 		if (!read_set(r, paths[i]))
 			return false;
 	}
-	return each_file(r, collect_file) && link_messages(r) && each_file(r, link_permissions) && each_file(r, link_services) && check_methods(r);
+	return each_file(r, collect_file) && each_file(r, link_row_kinds) && link_messages(r) && each_file(r, link_permissions) && each_file(r, link_services) && check_methods(r);
 }
 
 struct schema *schema_try(const char *const *paths, size_t n, const char **why)

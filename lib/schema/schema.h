@@ -34,6 +34,8 @@ struct schema_field {
 struct schema_message {
 	const char *name;   /* "crm.v1.Lead" */
 	const char *entity; /* option (e): "lead"; NULL when none */
+	const char *rows;   /* "leads": members may be limited to some of its rows; NULL when not */
+	const struct schema_field *owner; /* the reference that says whose a row is (else created_by); NULL: created_by alone */
 	const char *doc;
 	const struct schema_field *fields; /* in the order of the file */
 	size_t n_fields;
@@ -68,6 +70,9 @@ const struct schema_method *schema_method_find(const struct schema *s, struct st
 const struct schema_field *schema_field_find(const struct schema_message *m, struct str name);
 size_t schema_methods(const struct schema *s, const struct schema_method **rows);
 size_t schema_permissions(const struct schema *s, const struct schema_permission **rows);
+/* "leads": a kind of rows that members may be limited in, by its number; NULL where there is none. */
+#define SCHEMA_ROW_KINDS 64
+const char *schema_row_kind(const struct schema *s, unsigned number);
 /* "customers.read" or NULL. */
 const char *schema_permission_name(const struct schema *s, unsigned bit);
 

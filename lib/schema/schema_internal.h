@@ -13,6 +13,7 @@ struct schema {
 	size_t n_methods;
 	struct schema_permission permissions[128];
 	size_t n_permissions;
+	const char *row_kinds[SCHEMA_ROW_KINDS];
 };
 
 #endif

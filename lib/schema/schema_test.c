@@ -39,6 +39,12 @@ static void messages_and_fields_have_their_options(void **state)
 
 	assert_non_null(lead);
 	assert_string_equal(lead->entity, "lead");
+	assert_string_equal(lead->rows, "leads");
+	assert_string_equal(lead->owner->name, "owner");
+	assert_null(schema_message_find(s, STR("crm.v1.Tag"))->rows);
+	assert_string_equal(schema_row_kind(s, 1), "customers");
+	assert_null(schema_row_kind(s, 0));
+	assert_null(schema_row_kind(s, SCHEMA_ROW_KINDS));
 	f = schema_field_find(lead, STR("email"));
 	assert_int_equal(f->number, 19);
 	assert_int_equal(f->format, FORMAT_EMAIL);

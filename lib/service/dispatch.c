@@ -171,10 +171,12 @@ static void run_handler(struct db_conn *db, void *arg)
 	struct rpc_call *call = job.call;
 
 	log_context(trace_id(call->traceparent), call->request_id, call->who.tenant_id);
-	if (call->deadline_us && call->deadline_us <= clock_us())
+	if (call->deadline_us && call->deadline_us <= clock_us()) {
 		rpc_reply_error(call, STATUS_DEADLINE_EXCEEDED, NULL); /* its caller is gone: do not begin */
-	else
-		job.op->handler(call, db);
+		return;
+	}
+	db_limit(db, call->who.scope);
+	job.op->handler(call, db);
 }
 
 static void to_worker(struct dispatch *d, const struct op *op, struct rpc_call *call)

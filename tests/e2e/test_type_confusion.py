@@ -40,7 +40,7 @@ class Wire:
         headers = {"Authorization": f"Bearer {self.token}", "X-CRM-Dialect": self.face}
         if body is not None:
             headers["Content-Type"] = kind
-        self.connection.request(method, path, body.encode() if body is not None else None, headers)
+        self.connection.request(method, path, body.encode() if isinstance(body, str) else body, headers)
         r = self.connection.getresponse()
         return r.status, r.getheader("Content-Type") or "", r.read()
 

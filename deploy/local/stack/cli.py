@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from . import audit, bus, database, demo, doctor, logs, proc, supervisor
+from . import audit, bus, database, demo, doctor, keys, logs, proc, redis, supervisor
 from .config import Config, ConfigError
 
 READY_S = 60
@@ -46,6 +46,11 @@ def read_state(cfg):
         return json.loads(cfg.state.read_text())
     except (OSError, ValueError):
         return None
+
+
+def know_counters(cfg):
+    """Of what runs, the supervisor knows how limits are counted."""
+    cfg.counters = (read_state(cfg) or {}).get("counters") or cfg.counters
 
 
 def bus_in_use(cfg):
@@ -203,12 +208,17 @@ def start(cfg, args, screen):
         screen.good("it is already running")
         if args.bus and args.bus != bus:
             screen.warn(f"it runs on the {bus} bus; to change: ./crm stop && ./crm start --bus {args.bus}")
+        counters = (state or {}).get("counters") or "memory"
+        if args.counters and args.counters != counters:
+            screen.warn(f"limits are counted in {counters}; to change: ./crm stop && ./crm start --counters {args.counters}")
         failing = {n: why for n, (ready, why) in readiness(cfg).items() if not ready}
         for name, why in failing.items():
             screen.warn(f"{name} is not ready: {why}")
         print_block(cfg, screen, bus)
         return 1 if failing else 0
     bus = args.bus or "postgres"
+    if args.counters:
+        cfg.counters = os.environ["CRM_COUNTERS"] = args.counters
     began = time.monotonic()
     screen.say("Starting")
     note = prepare(cfg, bus)
@@ -255,6 +265,8 @@ def status_rows(cfg):
         is_ready = ready.get(p["name"], (None, ""))
         if p["name"] == "postgres" and pid:
             is_ready = (database.is_ready(cfg), "")
+        if p["name"] == "redis" and pid:
+            is_ready = (redis.is_ready(cfg), "it does not answer")
         rows.append({
             "name": p["name"], "state": word, "pid": pid, "restarts": p["restarts"], "uptime_s": round(up, 1) if up is not None else None,
             "rss_mb": proc.rss_mb(pid) if pid else None, "ready": is_ready[0], "why": is_ready[1], "last_exit": p["last_exit"],
@@ -272,8 +284,9 @@ def human(seconds):
 
 
 def status(cfg, args, screen):
+    know_counters(cfg)
     running, state, rows = status_rows(cfg)
-    screen.result({"running": running, "phase": state["phase"], "bus": state["bus"], "ports": cfg.ports, "run_dir": str(cfg.run), "processes": rows})
+    screen.result({"running": running, "phase": state["phase"], "bus": state["bus"], "counters": state.get("counters"), "ports": cfg.ports, "run_dir": str(cfg.run), "processes": rows})
     all_ready = running and all(r["state"] == "running" and r["ready"] is not False for r in rows)
     if screen.as_json:
         return 0 if all_ready else 3
@@ -286,7 +299,7 @@ def status(cfg, args, screen):
         ready = {True: "yes", False: "no: " + r["why"], None: "-"}[r["ready"]]
         line = f"{r['name']:<15}{r['state']:<12}{r['pid'] or '-':>8}{r['restarts']:>10}{human(r['uptime_s']):>9}{r['rss_mb'] or '-':>9}  {ready}"
         screen.say(line if r["state"] == "running" and r["ready"] is not False else screen.paint("33", line))
-    screen.say(f"bus: {state['bus']}; API http://localhost:{cfg.ports['API']} and :{cfg.ports['API2']}; run folder {cfg.run}")
+    screen.say(f"bus: {state['bus']}; limits counted in {state.get('counters')}; API http://localhost:{cfg.ports['API']} and :{cfg.ports['API2']}; run folder {cfg.run}")
     return 0 if all_ready else 3
 
 
@@ -300,6 +313,7 @@ def restart(cfg, args, screen):
 
 
 def run_doctor(cfg, args, screen):
+    know_counters(cfg)
     state = read_state(cfg)
     rows = doctor.examine(cfg, (state or {}).get("bus") or "postgres")
     bad = sum(r["result"] == doctor.BAD for r in rows)
@@ -336,7 +350,7 @@ def reset(cfg, args, screen):
     if cfg.run.exists():
         stop(cfg, args, screen)
         database.remove(cfg)
-    for path in (cfg.kafka, cfg.log, cfg.pids, cfg.secrets):
+    for path in (cfg.kafka, cfg.redis, cfg.log, cfg.pids, cfg.secrets):
         shutil.rmtree(path, ignore_errors=True)
     for path in (cfg.state, cfg.run / "seeded", cfg.run / "supervisor.pid", cfg.checkpoints):
         path.unlink(missing_ok=True)
@@ -363,7 +377,9 @@ def parser():
         c.set_defaults(run=run)
         return c
 
-    command("start", "start everything and return when it is ready", start).add_argument("--bus", choices=["postgres", "kafka"])
+    c = command("start", "start everything and return when it is ready", start)
+    c.add_argument("--bus", choices=["postgres", "kafka"])
+    c.add_argument("--counters", choices=["memory", "redis"], help="where limits are counted")
     command("stop", "answer what is under way and stop; data stays", stop)
     command("status", "each process: state, restarts, memory, readiness", status)
     command("restart", "end one process; the supervisor starts it again", restart).add_argument("process")
@@ -378,6 +394,8 @@ def parser():
     c.add_argument("--dump", metavar="FILE", help="verify: check this dump instead of the database; dump: where to")
     c.add_argument("--checkpoints", metavar="FILE", help="signed checkpoints; default: those of this installation")
     c.add_argument("--public-key", metavar="HEX", help="default: of this installation's signing key")
+    c = command("keys", "the keys that sign access tokens: list, rotate", lambda cfg, a, s: keys.run(cfg, a, s, bus_in_use(cfg)))
+    c.add_argument("action", choices=["list", "rotate"])
     c = command("events", "show events as they happen", lambda cfg, a, s: bus.tail(cfg, a, s, bus_in_use(cfg)))
     c.add_argument("action", choices=["tail"])
     c.add_argument("--tenant", metavar="ID")

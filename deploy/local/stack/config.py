@@ -22,6 +22,7 @@ PORTS = [
     ("SALES", 7104, "svc-sales"),
     ("SALES_ADMIN", 9104, "svc-sales: health and metrics"),
     ("KAFKA", 19092, "Kafka broker (only with --bus kafka)"),
+    ("REDIS", 16379, "Redis (only with --counters redis)"),
 ]
 # PostgreSQL listens on a socket in a private folder only, so this is no port of the machine's
 PG_PORT = 55432
@@ -75,6 +76,10 @@ class Config:
         self.kafka = self.run / "kafka"
         self.secrets = self.run / "secrets"
         self.checkpoints = self.run / "audit-checkpoints.jsonl"
+        self.redis = self.run / "redis"
+        self.counters = os.environ.get("CRM_COUNTERS") or "memory"
+        if self.counters not in ("memory", "redis"):
+            raise ConfigError(f"CRM_COUNTERS={self.counters}: there are memory and redis")
         self.pg_bin = pathlib.Path(os.environ.get("PG_BIN", "/usr/lib/postgresql/15/bin"))
 
     def programs(self):
@@ -86,7 +91,7 @@ class Config:
 
     def used_ports(self, bus):
         for name, _, what in PORTS:
-            if name != "KAFKA" or bus == "kafka":
+            if (name != "KAFKA" or bus == "kafka") and (name != "REDIS" or self.counters == "redis"):
                 yield name, self.ports[name], what
 
     def socket_dir(self):
@@ -101,10 +106,18 @@ class Config:
     def bus_url(self, bus):
         return f"kafka://127.0.0.1:{self.ports['KAFKA']}" if bus == "kafka" else self.database("bus_app")
 
+    def counters_url(self):
+        """What a user set wins: a Redis of their own needs none of ours."""
+        if os.environ.get("COUNTERS_URL"):
+            return os.environ["COUNTERS_URL"]
+        if self.counters == "memory":
+            return "memory:"
+        return f"redis://:{(self.secrets / 'redis.password').read_text().strip()}@127.0.0.1:{self.ports['REDIS']}/0"
+
     def make_secrets(self):
         """Keys of this installation, made once. Readable by their owner only."""
         self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in ("envelope.key", "key-encryption.key", "audit-signing.key"):
+        for name in ("envelope.key", "key-encryption.key", "audit-signing.key", "redis.password"):
             path = self.secrets / name
             if path.exists():
                 continue
@@ -119,6 +132,8 @@ class Config:
         table = self._gateway() if name == "gateway" else self._service(name.removeprefix("svc-"), bus)
         for setting, fallback in OPEN_SETTINGS.items():
             table[setting] = os.environ.get(setting, fallback)
+        if name in ("gateway", "svc-auth"):
+            table["COUNTERS_URL"] = self.counters_url()
         table["ENVELOPE_KEY_FILE"] = str(self.secrets / "envelope.key")
         table["DESCRIPTOR_DIR"] = str(ROOT / "build/gen/descriptors")
         if self.variant == "asan":

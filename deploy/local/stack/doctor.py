@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 
-from . import database, proc, supervisor
+from . import database, proc, redis, supervisor
 from .config import ROOT, SERVICES
 
 OK, WARN, BAD = "ok", "warn", "bad"
@@ -53,6 +53,14 @@ def check_bus(cfg, bus, running):
     yield "PostgreSQL log has its tables", OK if r.returncode == 0 and r.stdout.strip() not in ("", "0") else BAD, "schema bus is empty", "./crm logs svc-audit"
 
 
+def check_counters(cfg, bus, running):
+    if not running or cfg.counters != "redis":
+        return
+    yield "Redis answers", OK if redis.is_ready(cfg) else BAD, "it does not", "./crm logs redis; until it does, each process counts limits alone"
+    for name in ("gateway", "svc-auth"):
+        yield f"{name} counts limits in Redis", OK if redis.shared(cfg, name) else WARN, "it counts alone", f"./crm logs {name} (COUNTERS-AWAY says why)"
+
+
 def check_disk(cfg, bus, running):
     cfg.run.mkdir(parents=True, exist_ok=True)
     use = shutil.disk_usage(cfg.run)
@@ -85,7 +93,7 @@ def check_build(cfg, bus, running):
 
 SECTIONS = [
     ("Build", check_build), ("Ports", check_ports), ("Database", check_database), ("Migrations", check_migrations),
-    ("Bus", check_bus), ("Disk", check_disk), ("Secrets", check_secrets),
+    ("Bus", check_bus), ("Counters", check_counters), ("Disk", check_disk), ("Secrets", check_secrets),
 ]
 
 

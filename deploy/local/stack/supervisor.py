@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 
-from . import database, proc
+from . import database, proc, redis
 from .config import ROOT, ConfigError
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.2, 10.0
@@ -172,18 +172,20 @@ class Supervisor:
         self.phase, self.message = "starting", ""
         self.steps = []
         self.stopping = threading.Event()
+        self.wake = threading.Event()
         self.written = None
         self.postgres = Postgres(cfg, "postgres", database.command(cfg), cwd="/", **database.spawn_args())
         self.kafka = Kafka(cfg) if bus == "kafka" else None
+        self.redis = Managed(cfg, "redis", redis.command(cfg)) if cfg.counters == "redis" else None
         self.services = [Managed(cfg, name, [str(cfg.bin / name)], cfg.environment(name, bus)) for name in cfg.programs()]
 
     def everything(self):
-        return [self.postgres, *([self.kafka] if self.kafka else []), *self.services]
+        return [self.postgres, *(m for m in (self.kafka, self.redis) if m), *self.services]
 
     def write_state(self):
         """state.json: whole or not at all, and only when it says something new."""
         state = {
-            "phase": self.phase, "message": self.message, "steps": self.steps, "bus": self.bus, "variant": self.cfg.variant,
+            "phase": self.phase, "message": self.message, "steps": self.steps, "bus": self.bus, "counters": self.cfg.counters, "variant": self.cfg.variant,
             "supervisor": os.getpid(), "processes": [m.state() for m in self.everything()],
         }
         text = json.dumps(state, indent=1)
@@ -238,6 +240,10 @@ class Supervisor:
             self.kafka.start()
             self.wait("Kafka", self.kafka.is_up, self.kafka, 90)
             self.step("Kafka answers")
+        if self.redis:
+            self.redis.start()
+            self.wait("Redis", lambda: redis.is_ready(self.cfg), self.redis, 15)
+            self.step("Redis answers")
         self.migrate()
         for m in self.services:
             m.start()
@@ -253,7 +259,10 @@ class Supervisor:
 
     def watch(self):
         rotate_at = 0.0
-        while not self.stopping.wait(0.1):
+        while not self.stopping.is_set():
+            # a child that ends wakes us (SIGCHLD); the clock is needed for restarts that wait and for the logs only
+            self.wake.wait(0.1 if any(m.next_start for m in self.everything()) else 1)
+            self.wake.clear()
             now = time.monotonic()
             for m in self.everything():
                 m.look(now)
@@ -269,7 +278,7 @@ class Supervisor:
         for m in self.everything():
             m.wanted = False
         self.write_state()
-        for group in ([gateway], services, [self.kafka] if self.kafka else [], [self.postgres]):
+        for group in ([gateway], services, [m for m in (self.kafka, self.redis) if m], [self.postgres]):
             for m in group:
                 m.ask_to_stop()
             for m in group:
@@ -278,7 +287,8 @@ class Supervisor:
 
     def run(self):
         for s in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(s, lambda *_: self.stopping.set())
+            signal.signal(s, lambda *_: (self.stopping.set(), self.wake.set()))
+        signal.signal(signal.SIGCHLD, lambda *_: self.wake.set())
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
         proc.write_pid(self.cfg.run / "supervisor.pid", os.getpid())
@@ -314,7 +324,7 @@ def alive(cfg):
 
 def orphans(cfg):
     """What a killed supervisor left behind, the gateway first and the database last."""
-    order = ["gateway"] + [n for n in cfg.programs() if n != "gateway"] + ["kafka", "postgres"]
+    order = ["gateway"] + [n for n in cfg.programs() if n != "gateway"] + ["kafka", "redis", "postgres"]
     found = [(n, proc.read_pid(cfg.pids / n)) for n in order]
     return [(n, pid) for n, pid in found if pid]
 
