@@ -75,14 +75,14 @@ enum status jobs_create(struct db_conn *db, struct rpc_call *call, const char *k
 	made->id = arena_strdup(&call->arena, str_of(id));
 	const char *const job[] = { made->id, param_i64(call, made->seq), uuid_parse(call->who.user_id, user) ? user : NULL, kind, param_i64(call, (int64_t)total),
 		bytea_param(call, payload), param_str(call, call->who.api_key_id), param_str(call, call->request_id), param_str(call, call->dialect),
-		param_str(call, call->client_ip), param_str(call, call->user_agent) };
+		param_str(call, call->client_ip), param_str(call, call->user_agent), param_str(call, call->who.scope) };
 	const char *const items[] = { made->id, ids };
 
 	s = db_exec(db, &res,
 	    "INSERT INTO job AS j (tenant_id, id, seq, created_by, updated_by, kind, total, payload, caller)"
 	    " VALUES (current_setting('app.tenant_id')::uuid, $1::uuid, $2::bigint, $3::uuid, $3::uuid, $4, $5::bigint, $6::bytea,"
-	    " jsonb_build_object('api_key', $7::text, 'request_id', $8::text, 'dialect', $9::text, 'client_ip', $10::text, 'user_agent', $11::text))"
-	    " RETURNING j.seq, j.version, " JOB_JSON, 11, job);
+	    " jsonb_build_object('api_key', $7::text, 'request_id', $8::text, 'dialect', $9::text, 'client_ip', $10::text, 'user_agent', $11::text, 'scope', $12::text))"
+	    " RETURNING j.seq, j.version, " JOB_JSON, 12, job);
 	if (s == STATUS_OK)
 		s = job_event(call, db, "created", made->id, res);
 	PQclear(res);
@@ -97,6 +97,8 @@ enum status jobs_create(struct db_conn *db, struct rpc_call *call, const char *k
 
 struct claim {
 	char tenant[UUID_TEXT + 1], id[UUID_TEXT + 1];
+	struct arena arena;
+	struct str scope; /* of rows: that of who asked for it */
 };
 
 static bool claim_next(struct db_conn *db, struct claim *c)
@@ -104,15 +106,20 @@ static bool claim_next(struct db_conn *db, struct claim *c)
 	char lease[12];
 	const char *const params[] = { jobs.me, lease };
 	PGresult *res = NULL;
-	enum status s = db_begin(db, (struct str){ 0 });
+	enum status s;
 	bool some = false;
+
+	*c = (struct claim){ 0 };
+	db_limit(db, (struct str){ 0 });
+	s = db_begin(db, (struct str){ 0 });
 
 	snprintf(lease, sizeof(lease), "%d", JOBS_LEASE_S);
 	if (s == STATUS_OK)
-		s = db_exec(db, &res, "SELECT c.tenant, c.job FROM job_claim($1::uuid, $2::int) c", 2, params);
+		s = db_exec(db, &res, "SELECT c.tenant, c.job, c.scope FROM job_claim($1::uuid, $2::int) c", 2, params);
 	if (s == STATUS_OK && PQntuples(res) == 1) {
 		snprintf(c->tenant, sizeof(c->tenant), "%s", PQgetvalue(res, 0, 0));
 		snprintf(c->id, sizeof(c->id), "%s", PQgetvalue(res, 0, 1));
+		c->scope = arena_str(&c->arena, str_of(PQgetvalue(res, 0, 2)));
 		some = true;
 	}
 	PQclear(res);
@@ -156,7 +163,7 @@ static enum status job_lock(struct db_conn *db, const struct claim *c, struct jo
 		j->failed = col_i64(res, 0, 3);
 		*attempts = col_i64(res, 0, 4);
 		*kind = col_text(call, res, 0, 5);
-		call->who = (struct rpc_principal){ .tenant_id = str_of(c->tenant), .user_id = col_str(call, res, 7), .api_key_id = col_str(call, res, 8) };
+		call->who = (struct rpc_principal){ .tenant_id = str_of(c->tenant), .user_id = col_str(call, res, 7), .api_key_id = col_str(call, res, 8), .scope = c->scope };
 		call->request_id = col_str(call, res, 9);
 		call->dialect = col_str(call, res, 10);
 		call->client_ip = col_str(call, res, 11);
@@ -260,9 +267,13 @@ static void run_all(struct db_conn *db, void *arg)
 {
 	struct claim c;
 
-	while (!atomic_load(&jobs.stopping) && claim_next(db, &c))
+	while (!atomic_load(&jobs.stopping) && claim_next(db, &c)) {
+		db_limit(db, c.scope);
 		while (!atomic_load(&jobs.stopping) && step(db, &c))
 			;
+		db_limit(db, (struct str){ 0 });
+		arena_fini(&c.arena);
+	}
 	atomic_store(&jobs.busy, false);
 }
 

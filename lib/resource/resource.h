@@ -43,7 +43,7 @@ struct resource {
 	void (*before_write)(struct rpc_call *call, const struct schema_message *m, struct str entity, bool create);
 };
 
-enum op_kind { OP_LIST, OP_GET, OP_CREATE, OP_UPDATE, OP_DELETE, OP_BULK_CREATE, OP_REFS, OP_REPORT, OP_HANDLER, OP_LOOP };
+enum op_kind { OP_LIST, OP_GET, OP_CREATE, OP_UPDATE, OP_DELETE, OP_BULK_CREATE, OP_BULK_UPDATE, OP_BULK_DELETE, OP_REFS, OP_REPORT, OP_HANDLER, OP_LOOP };
 
 struct op {
 	const char *rpc;                 /* "Leads.Create" */

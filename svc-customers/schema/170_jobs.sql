@@ -50,13 +50,13 @@ CREATE TRIGGER job_states BEFORE UPDATE OF state ON job FOR EACH ROW EXECUTE FUN
 
 -- Workers look at the jobs of all tenants and take one; what they do then they do as its tenant, behind row-level security.
 GRANT SELECT, UPDATE ON job TO {{schema}}_search;
-CREATE FUNCTION job_claim(worker uuid, seconds int) RETURNS TABLE (tenant uuid, job uuid) LANGUAGE sql VOLATILE SECURITY DEFINER
+CREATE FUNCTION job_claim(worker uuid, seconds int) RETURNS TABLE (tenant uuid, job uuid, scope text) LANGUAGE sql VOLATILE SECURITY DEFINER
 SET search_path = {{schema}}, pg_temp AS $$
 	UPDATE job j SET state = 'running', started_at = coalesce(j.started_at, clock_timestamp()), lease_by = worker, attempts = j.attempts + 1,
 		lease_until = clock_timestamp() + seconds * interval '1 second', version = j.version + 1, updated_at = now()
 	FROM (SELECT o.tenant_id, o.id FROM job o WHERE o.state IN ('queued', 'running') AND (o.state = 'queued' OR o.lease_until < clock_timestamp())
 		ORDER BY o.created_at LIMIT 1 FOR UPDATE SKIP LOCKED) n
-	WHERE j.tenant_id = n.tenant_id AND j.id = n.id RETURNING j.tenant_id, j.id
+	WHERE j.tenant_id = n.tenant_id AND j.id = n.id RETURNING j.tenant_id, j.id, coalesce(j.caller->>'scope', '')
 $$;
 REVOKE ALL ON FUNCTION job_claim(uuid, int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION job_claim(uuid, int) TO {{schema}}_app;
