@@ -13,7 +13,7 @@ CC       ?= gcc
 CSTD     := -std=gnu11 -D_GNU_SOURCE
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter -Werror
 INC      := -Ilib -I. -I$(GEN)
-PKGS     := libevent libevent_pthreads libevent_openssl nng libprotobuf-c jansson libpq libjwt openssl rdkafka libargon2 libcurl hiredis
+PKGS     := libevent libevent_pthreads libevent_openssl nng libprotobuf-c jansson libpq libjwt openssl rdkafka libargon2 libcurl hiredis xlsxwriter
 # nng of Debian 12 has no .pc file
 PKGS_PC  := $(filter-out nng,$(PKGS))
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS_PC) 2>/dev/null)

@@ -9,8 +9,9 @@
 #define RESOLVED_US 30000000 /* how long an answer of svc-auth is believed */
 #define REFUSED_US 2000000   /* … and a refusal, so that a new key or membership works soon */
 
-static enum step_result refuse_credential(struct request *r, const char *why)
+static enum step_result refuse_credential(struct request *r, const char *why, struct str token)
 {
+	suspect_token(r, why, token);
 	log_context(r->trace_id, r->request_id, (struct str){ 0 });
 	log_debug("TOKEN-REFUSED", "%s", why);
 	log_context((struct str){ 0 }, (struct str){ 0 }, (struct str){ 0 });
@@ -181,7 +182,7 @@ static enum step_result by_api_key(struct request *r, struct str presented)
 	bool refused;
 
 	if (!api_key_is_clean(presented))
-		return refuse_credential(r, "api key form");
+		return refuse_credential(r, "api key form", STR(""));
 	sha256(presented.p, presented.n, key);
 	wire_put_bytes(&payload, 3, presented);
 	result = resolve(r, key, buf_view(&payload), &e);
@@ -192,7 +193,7 @@ static enum step_result by_api_key(struct request *r, struct str presented)
 	if (!refused)
 		become(r, e);
 	resolved(r);
-	return refused ? refuse_credential(r, "api key") : STEP_NEXT;
+	return refused ? refuse_credential(r, "api key", STR("")) : STEP_NEXT;
 }
 
 /* -- tokens */
@@ -258,15 +259,15 @@ static enum step_result verify(struct request *r, struct str token, const uint8_
 	case TOKEN_UNKNOWN_KEY:
 		if (!r->key_waited && control_want_keys(w->g))
 			return wait_for_keys(r);
-		return refuse_credential(r, "kid");
+		return refuse_credential(r, "kid", token);
 	case TOKEN_BAD:
-		return refuse_credential(r, why);
+		return refuse_credential(r, why, token);
 	case TOKEN_GOOD:
 		break;
 	}
 	generation = revocations_generation(w->g->revocations);
 	if (revocations_check(w->g->revocations, &who, UINT64_MAX) == VERDICT_DEAD)
-		return refuse_credential(r, "revoked");
+		return refuse_credential(r, "revoked", token);
 	e = principals_put(w->principals, key, &who, who.expires_us);
 	memcpy(e->kid, kid, sizeof(kid));
 	e->keys = w->keys_generation;
@@ -282,7 +283,7 @@ static enum step_result by_token(struct request *r, struct str token)
 	uint8_t key[32];
 
 	if (!token.n || token.n > TOKEN_MAX)
-		return refuse_credential(r, "length");
+		return refuse_credential(r, "length", STR(""));
 	if (!worker_keys(r->w))
 		return reply_error(r, STATUS_UNAVAILABLE, NULL);
 	sha256(token.p, token.n, key);
@@ -290,7 +291,7 @@ static enum step_result by_token(struct request *r, struct str token)
 	if (e)
 		e = refresh(r->w, e, &verdict);
 	if (verdict == VERDICT_DEAD)
-		return refuse_credential(r, "revoked");
+		return refuse_credential(r, "revoked", token);
 	if (!e)
 		return verify(r, token, key);
 	become(r, e);
@@ -364,6 +365,12 @@ static void put_request(struct buf *out, const struct principal *who, const char
 	wire_close(out, at);
 }
 
+static enum step_result refuse_tenant(struct request *r, const char *text)
+{
+	r->foreign_tenant = true;
+	return reply_error(r, STATUS_PERMISSION_DENIED, text);
+}
+
 static enum step_result as_member(struct request *r, const char *id, int64_t seq)
 {
 	const struct principal *who = &r->token->who;
@@ -387,7 +394,9 @@ static enum step_result as_member(struct request *r, const char *id, int64_t seq
 	resolved(r);
 	if (!refused)
 		return STEP_NEXT;
-	return reply_error(r, STATUS_PERMISSION_DENIED, needs_mfa ? "This company requires a second factor: set one up with POST /v1/auth/mfa/enrol" : "You are not a member of this tenant");
+	if (needs_mfa)
+		return reply_error(r, STATUS_PERMISSION_DENIED, "This company requires a second factor: set one up with POST /v1/auth/mfa/enrol");
+	return refuse_tenant(r, "You are not a member of this tenant");
 }
 
 enum step_result step_tenant(struct request *r)
@@ -402,10 +411,10 @@ enum step_result step_tenant(struct request *r)
 	if (!wanted.n)
 		return who->limited ? as_member(r, who->tenant_id, who->tenant_seq) : STEP_NEXT;
 	if (!tenant_key(wanted, id, &seq))
-		return reply_error(r, STATUS_PERMISSION_DENIED, "You are not a member of this tenant");
+		return refuse_tenant(r, "You are not a member of this tenant");
 	if (strcmp(id, who->tenant_id) == 0 || (seq && seq == who->tenant_seq))
 		return who->limited ? as_member(r, who->tenant_id, who->tenant_seq) : STEP_NEXT;
 	if (who->kind == PRINCIPAL_API_KEY)
-		return reply_error(r, STATUS_PERMISSION_DENIED, "An API key belongs to one tenant");
+		return refuse_tenant(r, "An API key belongs to one tenant");
 	return as_member(r, id, seq);
 }

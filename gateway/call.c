@@ -72,6 +72,8 @@ enum step_result step_decode(struct request *r)
 	struct decode_input in;
 	enum status s;
 
+	if (r->route->reads_body && is_form_with_files(request_header(r, "Content-Type")))
+		return reply_error(r, STATUS_UNSUPPORTED_MEDIA_TYPE, NULL); /* it was not read */
 	if (r->refs.failed)
 		return reply_error(r, STATUS_UNAVAILABLE, NULL); /* whether what the body refers to exists cannot be told */
 	refs_begin(r);
@@ -180,10 +182,8 @@ void request_refuse(struct request *r, const struct rpc_result *result)
 	reply_refusal(r, result->status, text, result->status_bytes, NULL, 0);
 }
 
-static void on_reply(void *arg, const struct rpc_result *result)
+void request_reply(struct request *r, const struct rpc_result *result)
 {
-	struct request *r = arg;
-
 	if (result->status != STATUS_OK) {
 		request_refuse(r, result);
 		return;
@@ -191,7 +191,15 @@ static void on_reply(void *arg, const struct rpc_result *result)
 	if (r->route->rpc->lane != RPC_READ && strcmp(r->route->rpc->service, "auth") == 0)
 		counters_ring(r->w->g->counters); /* it may have ended sessions: the other gateways need not wait for their next poll */
 	r->replayed = result->replayed;
-	encode(r, result->payload);
+	if (r->route->download)
+		download_start(r, result->payload);
+	else
+		encode(r, result->payload);
+}
+
+static void on_reply(void *arg, const struct rpc_result *result)
+{
+	request_reply(arg, result);
 }
 
 enum step_result step_call(struct request *r)
@@ -207,6 +215,8 @@ enum step_result step_call(struct request *r)
 	}
 	if (r->route->export_name)
 		return export_start(r);
+	if (r->route->upload_part)
+		return upload_start(r);
 	q.lane = (enum rpc_lane)rpc->lane;
 	q.rpc = str_of(rpc->name);
 	q.idempotency_key = r->idempotency_key;

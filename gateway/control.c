@@ -8,6 +8,7 @@
 #include "base/version.h"
 #include "gateway/changes.h"
 #include "gateway/telemetry.h"
+#include "gateway/watch_send.h"
 #include "telemetry/admin.h"
 
 #define DRAIN_US 9000000
@@ -17,6 +18,7 @@ struct control {
 	struct gateway *g;
 	struct event_base *base;
 	struct changes *changes;
+	struct watch_sender *sender;
 	struct event *drain;
 	int64_t drain_until_us;
 };
@@ -92,6 +94,13 @@ static void on_reload(evutil_socket_t sig, short what, void *arg)
 		log_error("RELOAD-REFUSED", "%s: the old certificate stays", why);
 }
 
+static void on_watch_finished(void *arg)
+{
+	struct control *c = arg;
+
+	event_base_loopbreak(c->base);
+}
+
 static void on_drain_check(evutil_socket_t fd, short what, void *arg)
 {
 	struct control *c = arg;
@@ -103,7 +112,8 @@ static void on_drain_check(evutil_socket_t fd, short what, void *arg)
 		return;
 	if (busy)
 		log_warn("DRAIN-CUT", "%d requests had no answer in time", atomic_load(&c->g->in_flight));
-	event_base_loopbreak(c->base);
+	event_del(c->drain);
+	watch_sender_finish(c->sender, on_watch_finished, c);
 }
 
 static void on_stop(evutil_socket_t sig, short what, void *arg)
@@ -147,5 +157,6 @@ void control_run(struct gateway *g)
 	if (!admin_start(c.base, g->settings.admin_listen, &admin))
 		log_die("ADMIN-LISTEN", "%s cannot be listened on", g->settings.admin_listen);
 	c.changes = changes_start(g, c.base);
+	c.sender = watch_sender_start(g, c.base);
 	event_base_dispatch(c.base);
 }

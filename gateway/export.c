@@ -1,17 +1,35 @@
 /*
  * A list streamed whole: pages are asked for one after the other by cursor, and printed as they come. At most one page and
  * what the client has not taken yet is in memory; the next page is not asked for while the client lags behind.
+ * A workbook can only be sent when its last row is known: it grows in a file without a name, is completed on a job thread, then sent.
  */
+#include <unistd.h>
+
+#include "base/codec.h"
 #include "base/log.h"
 #include "base/wire.h"
+#include "gateway/dialect/xlsx.h"
 #include "gateway/request.h"
 
 #define PENDING_MAX (256u << 10) /* unsent bytes above which the next page waits */
 #define LOOK_AGAIN_MS 20
 #define LIST_CURSOR 6 /* in crm.v1.ListRequest */
 
+#define FILE_PIECE (256u << 10)
+
+static const struct {
+	const char *extension, *type;
+} formats[] = {
+	[EXPORT_CSV] = { "csv", "text/csv; charset=utf-8; header=present" },
+	[EXPORT_JSON] = { "json", "application/json; charset=utf-8" },
+	[EXPORT_XLSX] = { "xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet" },
+};
+
 struct export {
+	struct job job;      /* first */
 	struct request *r;
+	struct xlsx *sheet;  /* XLSX, while rows are added */
+	int fd;              /* XLSX, once it is complete; else -1 */
 	enum export_format format;
 	struct encode_input in;
 	struct str payload;  /* of the first page; in the request's arena */
@@ -23,15 +41,24 @@ struct export {
 };
 
 static void page_ask(struct export *e);
+static void go_on(struct export *e);
+
+static void export_fini(struct export *e)
+{
+	e->r->w->exports--;
+	buf_fini(&e->cursor);
+	arena_fini(&e->page);
+	xlsx_abort(e->sheet);
+	if (e->fd >= 0)
+		close(e->fd);
+}
 
 /* Takes everything down. whole false: something is missing. */
 static void finish(struct export *e, bool whole)
 {
 	struct request *r = e->r;
 
-	r->w->exports--;
-	buf_fini(&e->cursor);
-	arena_fini(&e->page);
+	export_fini(e);
 	reply_end(r, 200, whole);
 }
 
@@ -40,21 +67,43 @@ static void refuse(struct export *e, const struct rpc_result *result)
 {
 	struct request *r = e->r;
 
-	r->w->exports--;
-	buf_fini(&e->cursor);
-	arena_fini(&e->page);
+	export_fini(e);
 	request_refuse(r, result);
 }
 
 static void begin(struct export *e)
 {
 	struct request *r = e->r;
-	bool csv = e->format == EXPORT_CSV;
+	struct buf date = { 0 };
 
 	e->begun = true;
-	r->extra = str_of(arena_printf(&r->x->arena, "%.*sContent-Disposition: attachment; filename=\"%s.%s\"\r\n", STR_FMT(r->extra), r->route->export_name,
-	    csv ? "csv" : "json"));
-	reply_begin(r, 200, csv ? "text/csv; charset=utf-8; header=present" : "application/json; charset=utf-8");
+	date_print(&date, r->now_us);
+	r->extra = str_of(arena_printf(&r->x->arena, "%.*sContent-Disposition: attachment; filename=\"%s-%s.%s\"\r\n", STR_FMT(r->extra), r->route->export_name,
+	    buf_cstr(&date), formats[e->format].extension));
+	buf_fini(&date);
+	reply_begin(r, 200, formats[e->format].type);
+}
+
+/* Somebody is there to send to. While nothing is sent, only the end of the client's side can tell. */
+static bool is_wanted(const struct export *e)
+{
+	return !(e->format == EXPORT_XLSX && !e->begun ? http_half_closed(e->r->x) : http_gone(e->r->x));
+}
+
+static void file_piece(struct export *e)
+{
+	struct buf *piece = &e->r->w->body;
+	ssize_t n;
+
+	buf_clear(piece);
+	buf_need(piece, FILE_PIECE);
+	n = read(e->fd, piece->p, FILE_PIECE);
+	if (n > 0)
+		http_reply_chunk(e->r->x, (struct str){ piece->p, (size_t)n });
+	if (n <= 0)
+		finish(e, n == 0);
+	else
+		go_on(e);
 }
 
 static void look_again(evutil_socket_t fd, short what, void *arg);
@@ -64,12 +113,14 @@ static void go_on(struct export *e)
 	struct request *r = e->r;
 	struct timeval wait = { 0, LOOK_AGAIN_MS * 1000 };
 
-	if (http_gone(r->x)) {
+	if (!is_wanted(e)) {
 		finish(e, false);
 	} else if (http_reply_pending(r->x) > PENDING_MAX) {
 		evtimer_assign(&r->timer, r->w->base, look_again, e);
 		r->timer_set = true;
 		evtimer_add(&r->timer, &wait);
+	} else if (e->fd >= 0) {
+		file_piece(e);
 	} else {
 		page_ask(e);
 	}
@@ -78,6 +129,43 @@ static void go_on(struct export *e)
 static void look_again(evutil_socket_t fd, short what, void *arg)
 {
 	go_on(arg);
+}
+
+static void close_run(struct job *j)
+{
+	struct export *e = (struct export *)j;
+
+	e->fd = xlsx_close(e->sheet);
+	e->sheet = NULL;
+}
+
+static void on_closed(struct job *j)
+{
+	struct export *e = (struct export *)j;
+
+	if (e->fd < 0) {
+		log_error("EXPORT-FILE", "an xlsx file could not be completed: is there room in EXPORT_DIR?");
+		refuse(e, &(struct rpc_result){ .status = STATUS_UNAVAILABLE });
+		return;
+	}
+	begin(e);
+	go_on(e);
+}
+
+/* The page's rows are in the workbook. */
+static void page_kept(struct export *e, const struct exported *info)
+{
+	e->rows += info->rows;
+	buf_clear(&e->cursor);
+	buf_str(&e->cursor, info->next_cursor);
+	if (!xlsx_good(e->sheet) && xlsx_too_large(e->sheet))
+		refuse(e, &(struct rpc_result){ .status = STATUS_PAYLOAD_TOO_LARGE, .text = STR("It is too large for xlsx; use csv or json, or filters") });
+	else if (!xlsx_good(e->sheet))
+		refuse(e, &(struct rpc_result){ .status = STATUS_UNAVAILABLE });
+	else if (info->next_cursor.n == 0)
+		jobs_submit(&e->job, &e->r->w->jobs_done, close_run, on_closed);
+	else
+		go_on(e);
 }
 
 static void page_send(struct export *e, const struct exported *info)
@@ -132,11 +220,18 @@ static void page_print(struct export *e)
 	buf_clear(&r->w->body);
 	in.refs = refs_lookup(&r->refs);
 	in.arena = &e->page;
-	if (!export_rows(&in, e->reply, e->format, !e->begun, &r->w->body, &info)) {
+	/* rows of a workbook cannot be taken back: they are added when every name is known */
+	if (e->sheet && !r->refs.settle && !export_rows(&in, e->reply, EXPORT_JSON, e->rows == 0, &r->w->body, NULL, &info)) {
 		malformed(e);
 		return;
 	}
-	if (!r->refs.n_open)
+	if (!(e->sheet && r->refs.n_open) && !export_rows(&in, e->reply, e->format, e->rows == 0 && !e->begun, &r->w->body, e->sheet, &info)) {
+		malformed(e);
+		return;
+	}
+	if (!r->refs.n_open && e->sheet)
+		page_kept(e, &info);
+	else if (!r->refs.n_open)
 		page_send(e, &info);
 	else if (!refs_ask(&r->refs, &call, on_refs, e))
 		on_refs(e);
@@ -149,8 +244,8 @@ static void on_page(void *arg, const struct rpc_result *result)
 
 	if (result->status != STATUS_OK && !e->begun) {
 		refuse(e, result);
-	} else if (result->status != STATUS_OK || http_gone(r->x)) {
-		if (!http_gone(r->x))
+	} else if (result->status != STATUS_OK || !is_wanted(e)) {
+		if (is_wanted(e))
 			log_warn("EXPORT-CUT", "an export of %s ends after %llu rows: %s", r->route->rpc->name, (unsigned long long)e->rows, status_name(result->status));
 		finish(e, false);
 	} else {
@@ -216,11 +311,19 @@ enum step_result export_start(struct request *r)
 	e->format = r->w->decoded.format;
 	e->in = reply_encode_input(r);
 	e->payload = arena_str(&r->x->arena, buf_view(payload));
+	e->fd = -1;
 	buf_fini(payload);
 	r->w->exports++;
 	if (str_eq(r->x->req.method, STR("HEAD"))) {
 		begin(e);
 		finish(e, true);
+		return STEP_ANSWERED;
+	}
+	if (e->format == EXPORT_XLSX)
+		e->sheet = xlsx_new(r->w->g->settings.export_dir);
+	if (e->format == EXPORT_XLSX && !e->sheet) {
+		log_error("EXPORT-FILE", "EXPORT_DIR=%s cannot hold files", r->w->g->settings.export_dir);
+		refuse(e, &(struct rpc_result){ .status = STATUS_UNAVAILABLE });
 		return STEP_ANSWERED;
 	}
 	if (r->route->export_note)

@@ -11,6 +11,7 @@
 
 #include "gateway/docs.h"
 #include "gateway/faces.h"
+#include "gateway/jobs.h"
 #include "gateway/keys.h"
 #include "gateway/principals.h"
 #include "gateway/proxies.h"
@@ -19,6 +20,7 @@
 #include "gateway/revocations.h"
 #include "gateway/settings.h"
 #include "gateway/tls.h"
+#include "gateway/watch.h"
 #include "http/http.h"
 #include "rpc/client.h"
 #include "rpc/handoff.h"
@@ -27,6 +29,7 @@
 #define PRINCIPALS_MAX 20000 /* per thread */
 #define CALL_TIMEOUT_MS 1800 /* when the route says nothing */
 #define EXPORTS_MAX 8        /* at once, per thread; more are answered 503 */
+#define UPLOADS_MAX 16       /* likewise */
 #define KEY_WAIT_US 1500000  /* a request waits this long for an unknown signing key */
 
 struct gateway;
@@ -61,7 +64,8 @@ struct worker {
 	struct decoded decoded;      /* of the request that is between decode and call; large, so not per request */
 	uint64_t span;               /* source of span ids */
 	struct route_series *series; /* metric series by route and status */
-	unsigned exports;            /* under way */
+	unsigned exports, uploads;   /* under way */
+	struct handoff jobs_done;    /* what the job threads give back */
 	int wake_fd;                 /* eventfd: the control thread has news */
 	struct event *wake, *tick;
 	struct handoff counted;      /* requests whose limit has been asked for */
@@ -84,6 +88,7 @@ struct gateway {
 	struct tls *tls;       /* NULL: plain */
 	struct counters *counters;
 	struct rates *rates;   /* NULL: no limits */
+	struct watch *watch;   /* what was refused, for the audit log */
 	struct revocations *revocations;
 	struct key_store *keys;
 	atomic_uint refs_generation; /* grows when every cached reference is to be forgotten */
@@ -92,6 +97,7 @@ struct gateway {
 	atomic_uint faces_generation;
 	atomic_bool draining;
 	atomic_int in_flight;
+	struct blob_store *blobs; /* NULL: none is configured */
 	int control_fd;              /* eventfd: a thread wants signing keys */
 	atomic_llong keys_asked_us;  /* monotonic: when svc-auth was last asked for them */
 	atomic_bool keys_wanted, poll_wanted;

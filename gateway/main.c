@@ -65,6 +65,17 @@ static void open_counters(struct gateway *g)
 		g->rates = rates_new((uint32_t)g->settings.rate_limit_scale, g->counters, g->key);
 }
 
+static void open_blobs(struct gateway *g)
+{
+	const char *why = "";
+
+	if (!*g->settings.blob.url)
+		return;
+	g->blobs = blob_open(&g->settings.blob, &why);
+	if (!g->blobs)
+		log_die("BLOB-URL", "BLOB_URL: %s", why);
+}
+
 static void make_shared_state(struct gateway *g)
 {
 	siphash_init();
@@ -72,6 +83,7 @@ static void make_shared_state(struct gateway *g)
 	g->docs = docs_load(g->settings.docs_dir);
 	g->revocations = revocations_new();
 	g->keys = key_store_new();
+	g->watch = watch_new();
 	atomic_store(&g->keys_asked_us, -KEY_WAIT_US);
 	g->control_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (g->control_fd < 0)
@@ -111,6 +123,8 @@ int main(int argc, char **argv)
 	raise_file_limit();
 	load_tls(g);
 	make_shared_state(g);
+	open_blobs(g);
+	jobs_start((unsigned)g->settings.job_threads);
 	telemetry_init(strcmp(g->settings.log_level, "debug") == 0);
 	load_dialects(g);
 	rpc_nng_start();

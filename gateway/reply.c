@@ -191,6 +191,7 @@ enum step_result reply_refusal(struct request *r, enum status s, struct str text
 	bool problem;
 	int http;
 
+	suspect(r, s);
 	if (r->faces->native && face != r->faces->native && wants_problem(r))
 		face = r->faces->native;
 	problem = face == r->faces->native;

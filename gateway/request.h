@@ -49,7 +49,7 @@ struct request {
 	struct rate_verdict rate;
 	struct limiting limit;
 	struct event timer;     /* rate delay, key wait */
-	bool timer_set, key_waited;
+	bool timer_set, key_waited, foreign_tenant;
 	struct request *next_waiter;
 	struct principal_entry *token, *who; /* held; who: what the call is made as. NULL on public routes */
 	struct resolving resolving;
@@ -105,8 +105,21 @@ struct rpc_request request_call(const struct request *r);
 /* call.c: answers with the service's refusal. */
 void request_refuse(struct request *r, const struct rpc_result *result);
 
+/* call.c: answers with the service's reply or refusal. */
+void request_reply(struct request *r, const struct rpc_result *result);
+
+/* upload.c: a body of this type is streamed, not read (worker.c). */
+bool is_form_with_files(struct str content_type);
+/* upload.c: streams a part of the body to the blob store; takes the payload from the worker's decoded. */
+enum step_result upload_start(struct request *r);
+/* download.c: answers with the blob that the service's reply names. */
+void download_start(struct request *r, struct str payload);
 /* export.c: streams the whole list; takes the payload from the worker's decoded. */
 enum step_result export_start(struct request *r);
+
+/* suspect.c: counts a refusal that somebody should know of; token: the claimed one of a forged token. */
+void suspect(struct request *r, enum status s);
+void suspect_token(struct request *r, const char *why, struct str token);
 
 /* reply.c: each answers the request and ends it. */
 enum step_result reply_error(struct request *r, enum status s, const char *text); /* text NULL: the status's own */

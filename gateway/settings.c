@@ -32,6 +32,10 @@ const struct setting gateway_settings_rows[] = {
 	TEXT("LOG_LEVEL", log_level, "info", "debug, info, warn or error"),
 	INT("MAX_CONNECTIONS", max_connections, "10000", 16, 1000000, "client connections, all threads together"),
 	INT("BODY_LIMIT", body_limit, "1048576", 1024, 67108864, "bytes a request body may have"),
+	INT("UPLOAD_LIMIT", upload_limit, "27262976", 1024, 268435456, "bytes a body of multipart/form-data may have; it is streamed, not kept"),
+	INT("JOB_THREADS", job_threads, "4", 1, 64, "threads that read and write the blob store and complete xlsx files"),
+	TEXT("EXPORT_DIR", export_dir, "/tmp", "where xlsx files grow until they are sent; they have no name and go with the process"),
+	BLOB_SETTINGS(struct gateway_settings, blob),
 };
 const size_t gateway_settings_n = sizeof(gateway_settings_rows) / sizeof(gateway_settings_rows[0]);
 

@@ -5,14 +5,16 @@
 #include "base/arena.h"
 #include "base/settings.h"
 #include "base/str.h"
+#include "blob/blob.h"
 
 struct gateway_settings {
 	const char *listen, *services, *admin_listen, *envelope_key_file;
 	const char *descriptor_dir, *dialect_dir, *docs_dir;
 	const char *tls_cert_file, *tls_key_file, *trusted_proxies, *counters_url;
 	const char *issuer, *audience;
-	const char *log_format, *log_level;
-	long threads, rate_limit_scale, max_connections, body_limit;
+	const char *log_format, *log_level, *export_dir;
+	long threads, rate_limit_scale, max_connections, body_limit, upload_limit, job_threads;
+	struct blob_options blob;
 };
 
 extern const struct setting gateway_settings_rows[];

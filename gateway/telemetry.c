@@ -183,6 +183,13 @@ static void print_services(struct buf *out, const struct sums *s)
 		metrics_line(out, "crm_rpc_client_instance_up", "instance", str_of(s->services[i].url), s->services[i].healthy);
 }
 
+static void print_watch(struct buf *out, struct watch_stats w)
+{
+	one(out, "crm_gateway_suspicions_total", "counter", "Refused requests that were counted for the audit log", (double)w.noted);
+	one(out, "crm_gateway_suspicion_reports_total", "counter", "Reports of them that were handed on", (double)w.reported);
+	one(out, "crm_gateway_suspicions_overflow_total", "counter", "Refused requests that found no place in the table", (double)w.overflow);
+}
+
 void telemetry_print(void *arg, struct buf *out)
 {
 	struct gateway *g = arg;
@@ -203,5 +210,6 @@ void telemetry_print(void *arg, struct buf *out)
 	one(out, "crm_gateway_references", "gauge", "Names of references in the caches", (double)s.refs);
 	one(out, "crm_gateway_revocations", "gauge", "Revocations and epochs that still matter", (double)revocations_count(g->revocations));
 	one(out, "crm_gateway_rate_buckets", "gauge", "Rate limit counters", (double)counters_count(g->counters));
+	print_watch(out, watch_stats(g->watch));
 	print_services(out, &s);
 }

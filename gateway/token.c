@@ -252,3 +252,11 @@ enum token_outcome token_verify(const struct keyset *ks, const struct token_rule
 	}
 	return TOKEN_GOOD;
 }
+
+bool token_claimed_tenant(struct str token, struct arena *scratch, char id[UUID_TEXT + 1])
+{
+	struct parts p;
+	struct json *claims = split(token, &p) ? parse_part(p.payload, scratch) : NULL;
+
+	return claims && uuid_parse(text_of(claims, "tid"), id);
+}

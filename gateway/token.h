@@ -24,4 +24,7 @@ struct token_rules {
 enum token_outcome token_verify(const struct keyset *ks, const struct token_rules *rules, struct str token, struct arena *scratch,
     struct principal *out, char kid[KID_MAX + 1], const char **why);
 
+/* The tenant that a token names, whoever made it: nothing of it is checked. False: it names none. */
+bool token_claimed_tenant(struct str token, struct arena *scratch, char id[UUID_TEXT + 1]);
+
 #endif

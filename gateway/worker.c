@@ -60,11 +60,17 @@ static void reject(void *arg, struct http_exchange *x, enum status why, const ch
 	request_reject(r, why, text);
 }
 
+/* Forms with files are streamed, whoever they are for: a route that takes none refuses without reading them. */
+static bool streams(void *arg, struct http_exchange *x)
+{
+	return is_form_with_files(http_header_get(&x->req, "Content-Type"));
+}
+
 static size_t body_limit(void *arg, struct http_exchange *x)
 {
 	struct worker *w = arg;
 
-	return (size_t)w->g->settings.body_limit;
+	return (size_t)(streams(arg, x) ? w->g->settings.upload_limit : w->g->settings.body_limit);
 }
 
 static void on_idle(void *arg)
@@ -117,7 +123,7 @@ static void *run(void *arg)
 static void listen_all(struct worker *w)
 {
 	struct gateway *g = w->g;
-	struct http_app app = { w, handle, reject, body_limit };
+	struct http_app app = { w, handle, reject, body_limit, streams };
 	const char *why;
 
 	w->http = http_server_new(w->base, &app, g->tls ? tls_context(g->tls) : NULL);
@@ -143,6 +149,7 @@ void worker_start(struct worker *w, struct gateway *g, unsigned index)
 	w->principals = principals_new(PRINCIPALS_MAX);
 	w->refs = ref_cache_new();
 	w->series = route_series_new();
+	handoff_init(&w->jobs_done, w->base, jobs_done, &w->jobs_done);
 	w->rpc = rpc_client_new(w->base, g->key);
 	for (size_t i = 0; i < g->n_services; i++)
 		rpc_client_add(w->rpc, g->services[i].name, g->services[i].urls);

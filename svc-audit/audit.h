@@ -7,6 +7,7 @@
 
 struct audit_settings {
 	const char *bus_owner_database_url, *bus_schema_dir, *signing_key_file, *checkpoint_file;
+	const char *services, *master_key_file, *mail_url, *mail_from, *mail_templates;
 };
 /* Loaded by the service; set before it runs. */
 extern const struct audit_settings *audit_settings;
@@ -27,6 +28,7 @@ void audit_metrics(struct buf *out);
 /* OP_HANDLERs: worker thread, reply exactly once. */
 void audit_verify(struct rpc_call *call, struct db_conn *db);
 void audit_note_export(struct rpc_call *call, struct db_conn *db);
+void audit_observe(struct rpc_call *call, struct db_conn *db);
 void audit_stats(struct rpc_call *call, struct db_conn *db);
 void audit_compliance(struct rpc_call *call, struct db_conn *db);
 void security_event_resolve(struct rpc_call *call, struct db_conn *db);

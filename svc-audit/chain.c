@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/codec.h"
 #include "base/wire.h"
+#include "db/array.h"
 #include "events/pgconn.h"
 
 #define PART 100 /* entries per Sync: their replies fit the server's buffer, so neither side waits for the other */
@@ -97,20 +98,21 @@ void chain_canonical(struct buf *b, const struct chain_entry *e)
 
 void chain_hash(const uint8_t tenant[16], int64_t n, const uint8_t previous[32], struct str canonical, uint8_t out[32])
 {
-	static _Thread_local struct buf b;
-	uint8_t be[8];
+	static const char domain[13] = "\0crm-audit-v1";
+	char small[4096], *all, *at;
+	size_t size = sizeof(domain) + 16 + 8 + 32 + canonical.n;
 
+	at = all = size <= sizeof(small) ? small : xmalloc(size);
+	at = (char *)memcpy(at, domain, sizeof(domain)) + sizeof(domain);
+	at = (char *)memcpy(at, tenant, 16) + 16;
 	for (int i = 0; i < 8; i++)
-		be[i] = (uint8_t)((uint64_t)n >> (56 - 8 * i));
-	buf_clear(&b);
-	buf_put(&b, "\0crm-audit-v1", 13);
-	buf_put(&b, tenant, 16);
-	buf_put(&b, be, sizeof be);
-	buf_put(&b, previous, 32);
-	buf_str(&b, canonical);
-	sha256(b.p, b.n, out);
-	if (b.cap > 1 << 20)
-		buf_fini(&b);
+		*at++ = (char)((uint64_t)n >> (56 - 8 * i));
+	at = (char *)memcpy(at, previous, 32) + 32;
+	if (canonical.n)
+		memcpy(at, canonical.p, canonical.n);
+	sha256(all, size, out);
+	if (all != small)
+		free(all);
 }
 
 /* -- appending */
@@ -164,22 +166,10 @@ static const char *number_or_null(struct appender *a, int64_t v)
 static const char *array_of(struct appender *a, const struct str *items, size_t n)
 {
 	struct buf b = { 0 };
-	char *out;
 
-	buf_c(&b, '{');
-	for (size_t i = 0; i < n; i++) {
-		buf_z(&b, i ? ",\"" : "\"");
-		for (size_t k = 0; k < items[i].n; k++) {
-			if (items[i].p[k] == '"' || items[i].p[k] == '\\')
-				buf_c(&b, '\\');
-			buf_c(&b, items[i].p[k]);
-		}
-		buf_c(&b, '"');
-	}
-	buf_c(&b, '}');
-	out = arena_strdup(&a->arena, buf_view(&b));
-	buf_fini(&b);
-	return out;
+	for (size_t i = 0; i < n; i++)
+		db_array_put(&b, items[i]);
+	return db_array_end(&b, &a->arena);
 }
 
 static const char *time_of(struct appender *a, int64_t us)

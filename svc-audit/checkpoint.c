@@ -17,6 +17,7 @@
 #define LOOK_MS 2000
 #define EVERYTHING_US (60LL * 1000000)
 #define STATEMENT_TIMEOUT_MS 30000
+#define KEEP_US (3600LL * 1000000)
 #define ROUND_MAX 500 /* of checkpoint_due() */
 
 static struct {
@@ -32,6 +33,7 @@ static struct {
 	PGconn *conn;
 	int64_t everything_at; /* monotonic: when even one new entry is signed */
 	int64_t hinted_at;
+	int64_t keep_at;       /* monotonic: when partitions are looked after */
 	bool pending;          /* something was appended since everything was signed */
 } me = { .lock = PTHREAD_MUTEX_INITIALIZER, .woken = PTHREAD_COND_INITIALIZER, .fd = -1 };
 
@@ -123,19 +125,24 @@ static void count(size_t n, bool failed)
 	pthread_mutex_unlock(&me.lock);
 }
 
-static enum status look(void)
+static bool connected(void)
 {
-	bool everything = clock_mono_us() >= me.everything_at;
-	enum status s = STATUS_UNAVAILABLE;
-	size_t n = 0;
-
 	if (me.conn && PQstatus(me.conn) != CONNECTION_OK) {
 		PQfinish(me.conn);
 		me.conn = NULL;
 	}
 	if (!me.conn)
 		me.conn = pgconn_open(me.database_url, "audit-checkpoint", STATEMENT_TIMEOUT_MS);
-	if (me.conn)
+	return me.conn != NULL;
+}
+
+static enum status look(void)
+{
+	bool everything = clock_mono_us() >= me.everything_at;
+	enum status s = STATUS_UNAVAILABLE;
+	size_t n = 0;
+
+	if (connected())
 		s = checkpoint_round(me.conn, me.signer, me.fd, everything, &n);
 	count(n, s != STATUS_OK);
 	if (s != STATUS_OK || !everything || n == ROUND_MAX)
@@ -169,9 +176,25 @@ static bool wait_turn(void)
 	return go;
 }
 
+/* Partitions of months to come and of months that are gone. Whether entries come or not. */
+static void partitions_keep(void)
+{
+	PGresult *r = NULL;
+
+	if (clock_mono_us() < me.keep_at || !connected())
+		return;
+	me.keep_at = clock_mono_us() + KEEP_US;
+	if (pgconn_exec(me.conn, &r, "SELECT made, dropped FROM entry_partitions_keep()", 0, NULL) != STATUS_OK)
+		log_warn("AUDIT-PARTITIONS", "partitions could not be looked after, again in an hour");
+	else if (strcmp(PQgetvalue(r, 0, 0), "0") || strcmp(PQgetvalue(r, 0, 1), "0"))
+		log_info("AUDIT-PARTITIONS", "%s made, %s dropped", PQgetvalue(r, 0, 0), PQgetvalue(r, 0, 1));
+	PQclear(r);
+}
+
 static void *run(void *arg)
 {
 	while (wait_turn()) {
+		partitions_keep();
 		if (me.pending && look() != STATUS_OK)
 			log_warn("AUDIT-CHECKPOINT", "ends of chains could not be signed, again in %d s", LOOK_MS / 1000);
 	}

@@ -8,10 +8,12 @@
 #include "base/wire.h"
 #include "events/consumer.h"
 #include "events/pgconn.h"
+#include "svc-audit/alert.h"
 #include "svc-audit/audit.h"
 #include "svc-audit/chain.h"
 #include "svc-audit/checkpoint.h"
 #include "svc-audit/sign.h"
+#include "svc-audit/subject.h"
 #include "telemetry/metrics.h"
 
 #define VERIFY_STATEMENT_TIMEOUT_MS 30000
@@ -23,46 +25,30 @@ const struct signer *audit_signer;
 
 static struct consumer *consumer;
 static char *database_url;
-static uint64_t alerts_fired; /* atomic */
 static char public_key[SIGN_KEY_HEX + 1];
 /* One check at a time: each reads a whole chain */
 static pthread_mutex_t verifying = PTHREAD_MUTEX_INITIALIZER;
 
-static void log_fired(const PGresult *r, struct str tenant)
-{
-	for (int i = 0; i < PQntuples(r); i++) {
-		log_warn("AUDIT-ALERT", "rule %s of tenant %.*s fired", PQgetvalue(r, i, 0), STR_FMT(tenant));
-		__atomic_fetch_add(&alerts_fired, 1, __ATOMIC_RELAXED);
-	}
-}
-
-/* Security events and alerts of the n entries at the chain's end, in the transaction that wrote them. */
-static enum status observe(PGconn *conn, size_t n, struct str tenant)
-{
-	char count[24];
-	const char *params[] = { count };
-	PGresult *r = NULL;
-	enum status s;
-
-	snprintf(count, sizeof count, "%zu", n);
-	s = pgconn_exec(conn, &r, "SELECT o.fired_rule, o.fired_name FROM chain c, LATERAL observe(c.seq - $1::bigint + 1, c.seq) o"
-		" WHERE c.tenant_id = current_setting('app.tenant_id')::uuid", 1, params);
-	if (s != STATUS_OK)
-		return s;
-	log_fired(r, tenant);
-	PQclear(r);
-	return STATUS_OK;
-}
-
 static enum status handle(void *arg, PGconn *conn, const struct event *const *events, size_t n)
 {
-	enum status s = chain_append(conn, events, n);
+	struct arena a = { 0 };
+	const struct event **sealed = arena_alloc(&a, n * sizeof(*sealed));
+	enum status s = subject_seal(conn, &a, events, n, sealed);
 
 	if (s == STATUS_OK)
-		s = observe(conn, n, events[0]->tenant_id);
+		s = chain_append(conn, sealed, n);
+	arena_fini(&a);
+	if (s == STATUS_OK)
+		s = alert_observe(conn, n, events[0]->tenant_id);
 	if (s == STATUS_OK)
 		checkpoint_hint();
 	return s;
+}
+
+static void mail_start(const struct service_settings *s)
+{
+	mail_queue_start(&(struct mail_queue_config){ .database_url = s->database_url, .mail_url = audit_settings->mail_url, .from = audit_settings->mail_from,
+		.templates = audit_settings->mail_templates, .names = alert_templates, .n_names = alert_n_templates, .open = alert_open });
 }
 
 void audit_start(const struct service_settings *s, struct event_base *base, struct db *db)
@@ -73,6 +59,7 @@ void audit_start(const struct service_settings *s, struct event_base *base, stru
 	audit_signer = signer_load(audit_settings->signing_key_file);
 	signer_public(audit_signer, public_key);
 	checkpoint_start(s->database_url, audit_signer, audit_settings->checkpoint_file);
+	mail_start(s);
 	consumer = consumer_start(&(struct consumer_config){
 		.name = "audit",
 		.bus_url = s->bus_url,
@@ -89,6 +76,7 @@ void audit_stop(void)
 	consumer_stop(consumer);
 	consumer = NULL;
 	checkpoint_stop();
+	mail_queue_stop();
 }
 
 void audit_metrics(struct buf *out)
@@ -98,7 +86,7 @@ void audit_metrics(struct buf *out)
 	if (!consumer)
 		return;
 	consumer_metrics(consumer, out);
-	metrics_one(out, "crm_audit_alerts_fired_total", "counter", "Alert rules that fired", (double)__atomic_load_n(&alerts_fired, __ATOMIC_RELAXED));
+	metrics_one(out, "crm_audit_alerts_fired_total", "counter", "Alert rules that fired", (double)alerts_fired());
 	metrics_one(out, "crm_audit_checkpoints_total", "counter", "Ends of chains signed", (double)k.signed_ends);
 	metrics_one(out, "crm_audit_checkpoint_failures_total", "counter", "Rounds of signing that failed", (double)k.failures);
 }

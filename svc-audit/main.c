@@ -1,9 +1,16 @@
 /* svc-audit: the audit log. It consumes every topic into a hash chain per tenant and answers AuditLogs. */
+#include <glob.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "events/bus.h"
+#include "base/log.h"
+#include "rpc/rpc.h"
 #include "svc-audit/audit.h"
+#include "svc-audit/privacy.h"
+#include "svc-audit/secret.h"
+#include "svc-audit/subject.h"
 
 static struct audit_settings own;
 
@@ -13,6 +20,11 @@ static const struct setting settings[] = {
 	/* the rows above are what `migrate` needs */
 	{ "AUDIT_SIGNING_KEY_FILE", SETTING_TEXT, offsetof(__typeof__(own), signing_key_file), NULL, "64 hex digits: the Ed25519 seed that signs ends of chains", false, 0, 0 },
 	{ "AUDIT_CHECKPOINT_FILE", SETTING_TEXT, offsetof(__typeof__(own), checkpoint_file), "", "signed ends of chains are also appended here; empty: the database only", false, 0, 0 },
+	{ "SERVICES", SETTING_TEXT, offsetof(__typeof__(own), services), "auth=tcp://127.0.0.1:7101 customers=tcp://127.0.0.1:7102", "services that keep personal data, and the URLs of their instances", false, 0, 0 },
+	{ "AUDIT_MASTER_KEY_FILE", SETTING_TEXT, offsetof(__typeof__(own), master_key_file), NULL, "64 hex digits: wraps the keys of people's data in the log, seals mail that waits", false, 0, 0 },
+	{ "MAIL_URL", SETTING_TEXT, offsetof(__typeof__(own), mail_url), "folder:.run/outbox", "where mail of alerts goes: folder:/path, smtp://[user:password@]host[:port][?tls=required] or smtps://…", true, 0, 0 },
+	{ "MAIL_FROM", SETTING_TEXT, offsetof(__typeof__(own), mail_from), "crm@crm.local", "sender's address of all mail", false, 0, 0 },
+	{ "MAIL_TEMPLATE_DIR", SETTING_TEXT, offsetof(__typeof__(own), mail_templates), "/usr/share/crm/mail", "folder of the texts", false, 0, 0 },
 };
 #define N_MIGRATE_SETTINGS 2
 #define N_SETTINGS (sizeof settings / sizeof settings[0])
@@ -29,6 +41,36 @@ static void migrate_bus(int argc, char **argv)
 		bus_migrate(own.bus_owner_database_url, own.bus_schema_dir);
 }
 
+/* Of all services: the log has entries about everybody's entities. */
+static const struct schema *contracts_load(const char *dir)
+{
+	char pattern[4096];
+	glob_t found;
+	const struct schema *s;
+
+	snprintf(pattern, sizeof(pattern), "%s/*.pb", dir);
+	if (glob(pattern, 0, NULL, &found) != 0)
+		log_die("SCHEMA", "%s: there are no contracts", pattern);
+	s = schema_load((const char *const *)found.gl_pathv, found.gl_pathc);
+	globfree(&found);
+	return s;
+}
+
+static void start(const struct service_settings *s, struct event_base *base, struct db *db)
+{
+	struct privacy_config privacy = { .base = base, .services = own.services, .bus_url = s->bus_url, .db = db };
+	uint8_t master[SEAL_KEY];
+
+	rpc_key_load(own.master_key_file, master);
+	secret_init(master);
+	explicit_bzero(master, sizeof(master));
+	privacy.contracts = contracts_load(s->descriptor_dir);
+	rpc_key_load(s->envelope_key_file, privacy.key);
+	subject_init(privacy.contracts);
+	privacy_start(&privacy);
+	audit_start(s, base, db);
+}
+
 int main(int argc, char **argv)
 {
 	struct service s = {
@@ -38,7 +80,7 @@ int main(int argc, char **argv)
 		.settings = settings,
 		.n_settings = N_SETTINGS,
 		.settings_at = &own,
-		.start = audit_start,
+		.start = start,
 		.stop = audit_stop,
 		.metrics = audit_metrics,
 	};

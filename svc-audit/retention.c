@@ -5,7 +5,9 @@
 #include "base/codec.h"
 #include "base/log.h"
 #include "base/wire.h"
+#include "proto/audit.pb-c.h"
 #include "resource/engine.h"
+#include "resource/handler.h"
 #include "svc-audit/audit.h"
 #include "svc-audit/sign.h"
 
@@ -15,40 +17,21 @@
 struct apply {
 	struct rpc_call *call;
 	struct db_conn *db;
-	const char *id, *seq;
-	char policy_id[UUID_TEXT + 1], user[UUID_TEXT + 1];
+	struct handler_key key;
+	char policy_id[UUID_TEXT + 1];
 	char *kind, *before; /* time, as PostgreSQL prints it */
 	int64_t before_us, removed, cut_seq;
 	char *cut_hash;
 	bool more;
 };
 
-static bool request_read(struct apply *a)
-{
-	struct wire_reader r = wire_read(a->call->payload);
-	struct wire_field f, k;
-	char id[UUID_TEXT + 1];
-
-	while (wire_next(&r, &f)) {
-		struct wire_reader in = wire_read(f.type == WIRE_BYTES ? f.bytes : STR(""));
-
-		while (f.number == 1 && wire_next(&in, &k)) {
-			if (k.number == 1 && k.type == WIRE_BYTES && uuid_parse(k.bytes, id))
-				a->id = arena_strdup(&a->call->arena, str_of(id));
-			else if (k.number == 2 && k.type == WIRE_VARINT)
-				a->seq = arena_printf(&a->call->arena, "%lld", (long long)k.value);
-		}
-	}
-	return !r.bad;
-}
-
 /* The row lock makes applications of one policy wait for each other. */
 static enum status policy_lock(struct apply *a, const char **why)
 {
-	const char *params[] = { a->id, a->seq };
+	const char *params[] = { a->key.id, a->key.seq };
 	PGresult *r = NULL;
 	enum status s = db_exec(a->db, &r,
-	    "SELECT id, kind, legal_hold, now() - keep_days * interval '1 day', (extract(epoch FROM now() - keep_days * interval '1 day') * 1000000)::bigint"
+	    "SELECT id, kind, legal_hold OR EXISTS (SELECT FROM legal_hold h WHERE h.deleted_at IS NULL AND h.resource IS NULL), now() - keep_days * interval '1 day', (extract(epoch FROM now() - keep_days * interval '1 day') * 1000000)::bigint"
 	    " FROM retention_policy WHERE ($1::uuid IS NULL OR id = $1::uuid) AND ($2::bigint IS NULL OR seq = $2::bigint)"
 	    " AND NOT ($1::uuid IS NULL AND $2::bigint IS NULL) LIMIT 1 FOR UPDATE", 2, params);
 
@@ -71,11 +54,13 @@ static enum status policy_lock(struct apply *a, const char **why)
 
 /*
  * The last entry of the unbroken run of old ones at the beginning; the newest entry always stays, so that the chain has an end.
- * The order of the chain is that of arrival: one young entry early on keeps what is behind it.
+ * The order of the chain is that of arrival: one young entry early on keeps what is behind it, and so does one under a legal hold.
  */
 static const char cut_sql[] =
     "SELECT e.seq, e.hash, l.seq > e.seq FROM entry e,"
-    " LATERAL (SELECT least(coalesce((SELECT min(y.seq) FROM entry y WHERE y.tenant_id = e.tenant_id AND y.created_at >= $1::timestamptz), c.seq), c.seq) - 1 AS seq"
+    " LATERAL (SELECT least((SELECT min(y.seq) FROM entry y WHERE y.tenant_id = e.tenant_id AND y.created_at >= $1::timestamptz),"
+    " (SELECT min(k.seq) FROM legal_hold h JOIN entry k ON k.resource = h.resource AND (h.resource_id IS NULL OR k.resource_id = h.resource_id::text)"
+    " WHERE h.deleted_at IS NULL AND k.tenant_id = c.tenant_id), c.seq) - 1 AS seq"
     " FROM chain c WHERE c.tenant_id = e.tenant_id) l,"
     " LATERAL (SELECT min(f.seq) AS seq FROM entry f WHERE f.tenant_id = e.tenant_id) f"
     " WHERE e.tenant_id = current_setting('app.tenant_id')::uuid AND e.seq = least(l.seq, f.seq + " AT_ONCE " - 1)";
@@ -145,7 +130,7 @@ static enum status security_events_remove(struct apply *a)
 static enum status policy_note(struct apply *a)
 {
 	char removed[24], cut[24];
-	const char *params[] = { a->policy_id, removed, a->user[0] ? a->user : NULL, a->cut_hash ? cut : NULL, a->cut_hash };
+	const char *params[] = { a->policy_id, removed, param_str(a->call, a->call->who.user_id), a->cut_hash ? cut : NULL, a->cut_hash };
 	PGresult *r = NULL;
 	int64_t seq = 0, version = 0;
 	enum status s;
@@ -164,8 +149,9 @@ static enum status policy_note(struct apply *a)
 	return s;
 }
 
-static enum status apply(struct apply *a, struct buf *out, const char **why)
+static enum status apply(struct apply *a, struct str *out, const char **why)
 {
+	struct buf b = { 0 };
 	struct str policy = STR("");
 	enum status s = policy_lock(a, why);
 
@@ -177,52 +163,38 @@ static enum status apply(struct apply *a, struct buf *out, const char **why)
 		s = resource_read(a->db, a->call, &retention_policy_resource, a->policy_id, &policy);
 	if (s != STATUS_OK)
 		return s;
-	wire_put_bytes(out, 1, policy);
-	wire_put_varint(out, 2, (uint64_t)a->removed);
-	wire_put_varint(out, 3, a->more);
-	wire_put_varint(out, 4, (uint64_t)a->before_us);
+	wire_put_bytes(&b, 1, policy);
+	wire_put_varint(&b, 2, (uint64_t)a->removed);
+	wire_put_varint(&b, 3, a->more);
+	wire_put_varint(&b, 4, (uint64_t)a->before_us);
 	if (a->cut_hash) {
-		wire_put_varint(out, 5, (uint64_t)a->cut_seq);
-		wire_put_bytes(out, 6, str_of(a->cut_hash));
+		wire_put_varint(&b, 5, (uint64_t)a->cut_seq);
+		wire_put_bytes(&b, 6, str_of(a->cut_hash));
 	}
-	return idempotent_finish(a->db, a->call, buf_view(out));
-}
-
-static void apply_reply(struct apply *a)
-{
-	struct buf out = { 0 };
-	const char *why = NULL;
-	enum status s = apply(a, &out, &why);
-
-	if (s == STATUS_OK)
-		s = resource_commit(a->db, a->call);
-	else
-		db_rollback(a->db);
-	if (s == STATUS_OK)
-		log_info("AUDIT-RETENTION", "policy %s of tenant %.*s removed %lld records", a->kind, STR_FMT(a->call->who.tenant_id), (long long)a->removed);
-	if (s == STATUS_OK)
-		rpc_reply_ok(a->call, buf_view(&out));
-	else
-		rpc_reply_error(a->call, s, why);
-	buf_fini(&out);
+	*out = arena_str(&a->call->arena, buf_view(&b));
+	buf_fini(&b);
+	return idempotent_finish(a->db, a->call, *out);
 }
 
 void retention_policy_apply(struct rpc_call *call, struct db_conn *db)
 {
+	const Crm__V1__KeyRequest *req = handler_request(call, &crm__v1__key_request__descriptor);
 	struct apply a = { .call = call, .db = db };
+	struct str out = STR("");
+	const char *why = NULL;
 	enum status s;
 
-	if (!uuid_parse(call->who.user_id, a.user))
-		a.user[0] = 0;
-	if (!request_read(&a)) {
-		rpc_reply_error(call, STATUS_BAD_REQUEST, NULL);
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	}
-	s = db_begin(db, call->who.tenant_id);
-	if (s != STATUS_OK)
-		rpc_reply_error(call, s, NULL);
-	else if (idempotent_begin(db, call) == IDEM_REPLIED)
+	a.key = handler_key(call, req->key);
+	if (s == STATUS_OK)
+		s = apply(&a, &out, &why);
+	if (s == STATUS_OK)
+		log_info("AUDIT-RETENTION", "policy %s of tenant %.*s removes %lld records", a.kind, STR_FMT(call->who.tenant_id), (long long)a.removed);
+	if (why) {
 		db_rollback(db);
-	else
-		apply_reply(&a);
+		rpc_reply_error(call, s, why);
+	} else {
+		handler_end_packed(call, db, s, out);
+	}
 }

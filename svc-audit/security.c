@@ -1,50 +1,21 @@
 /* SecurityEvents.Resolve, and the note that the log is about to be exported. */
 #include "base/codec.h"
-#include "base/wire.h"
+#include "proto/audit.pb-c.h"
 #include "resource/engine.h"
+#include "resource/handler.h"
 #include "svc-audit/audit.h"
 
 struct resolve {
 	struct rpc_call *call;
 	struct db_conn *db;
-	const char *id, *seq, *resolution;
-	char user[UUID_TEXT + 1];
+	const Crm__V1__ResolveRequest *req;
 };
-
-static void key_read(struct resolve *v, struct str wire)
-{
-	struct wire_reader r = wire_read(wire);
-	struct wire_field f;
-	char id[UUID_TEXT + 1];
-
-	while (wire_next(&r, &f)) {
-		if (f.number == 1 && f.type == WIRE_BYTES && uuid_parse(f.bytes, id))
-			v->id = arena_strdup(&v->call->arena, str_of(id));
-		else if (f.number == 2 && f.type == WIRE_VARINT)
-			v->seq = arena_printf(&v->call->arena, "%lld", (long long)f.value);
-	}
-}
-
-static bool request_read(struct resolve *v)
-{
-	struct wire_reader r = wire_read(v->call->payload);
-	struct wire_field f;
-
-	while (wire_next(&r, &f)) {
-		if (f.number == 1 && f.type == WIRE_BYTES)
-			key_read(v, f.bytes);
-		else if (f.number == 2 && f.type == WIRE_BYTES && memchr(f.bytes.p, 0, f.bytes.n))
-			rpc_violate(v->call, "resolution", "characters", "has characters that cannot be stored", NULL);
-		else if (f.number == 2 && f.type == WIRE_BYTES)
-			v->resolution = arena_strdup(&v->call->arena, f.bytes);
-	}
-	return !r.bad;
-}
 
 /* Locks the event: of two who resolve it, one is first. */
 static enum status event_find(struct resolve *v, char id[UUID_TEXT + 1], bool *open)
 {
-	const char *params[] = { v->id, v->seq };
+	const struct handler_key k = handler_key(v->call, v->req->key);
+	const char *params[] = { k.id, k.seq };
 	PGresult *r = NULL;
 	enum status s = db_exec(v->db, &r, "SELECT id, status = 'open' FROM security_event WHERE ($1::uuid IS NULL OR id = $1::uuid)"
 		" AND ($2::bigint IS NULL OR seq = $2::bigint) AND NOT ($1::uuid IS NULL AND $2::bigint IS NULL) LIMIT 1 FOR UPDATE", 2, params);
@@ -61,7 +32,7 @@ static enum status event_find(struct resolve *v, char id[UUID_TEXT + 1], bool *o
 
 static enum status event_close(struct resolve *v, const char *id)
 {
-	const char *params[] = { id, v->resolution, v->user[0] ? v->user : NULL };
+	const char *params[] = { id, v->req->resolution, param_str(v->call, v->call->who.user_id) };
 	PGresult *r = NULL;
 	int64_t seq = 0, version = 0;
 	enum status s = db_exec(v->db, &r,
@@ -77,16 +48,15 @@ static enum status event_close(struct resolve *v, const char *id)
 	return s;
 }
 
-static enum status resolve(struct resolve *v, struct str *out, const char **why)
+/* CONFLICT: somebody was first. */
+static enum status resolve(struct resolve *v, struct str *out)
 {
 	char id[UUID_TEXT + 1];
 	bool open = false;
 	enum status s = event_find(v, id, &open);
 
-	if (s == STATUS_OK && !open) {
-		*why = "The security event has already been resolved";
+	if (s == STATUS_OK && !open)
 		s = STATUS_CONFLICT;
-	}
 	if (s == STATUS_OK)
 		s = event_close(v, id);
 	if (s == STATUS_OK)
@@ -94,59 +64,33 @@ static enum status resolve(struct resolve *v, struct str *out, const char **why)
 	return s == STATUS_OK ? idempotent_finish(v->db, v->call, *out) : s;
 }
 
-static void resolve_reply(struct resolve *v)
-{
-	struct str out = STR("");
-	const char *why = NULL;
-	enum status s = resolve(v, &out, &why);
-
-	if (s == STATUS_OK)
-		s = resource_commit(v->db, v->call);
-	else
-		db_rollback(v->db);
-	if (s == STATUS_OK)
-		rpc_reply_ok(v->call, out);
-	else
-		rpc_reply_error(v->call, s, why);
-}
-
 void security_event_resolve(struct rpc_call *call, struct db_conn *db)
 {
-	struct resolve v = { .call = call, .db = db };
+	struct resolve v = { .call = call, .db = db, .req = handler_request(call, &crm__v1__resolve_request__descriptor) };
+	struct str out = STR("");
 	enum status s;
 
-	if (!uuid_parse(call->who.user_id, v.user))
-		v.user[0] = 0;
-	if (!request_read(&v)) {
-		rpc_reply_error(call, STATUS_BAD_REQUEST, NULL);
+	if (!v.req)
 		return;
-	}
-	if (call->n_violations) {
-		rpc_reply_error(call, STATUS_VALIDATION_ERROR, NULL);
+	if (!handler_begin(call, db, &s))
 		return;
-	}
-	s = db_begin(db, call->who.tenant_id);
-	if (s != STATUS_OK)
-		rpc_reply_error(call, s, NULL);
-	else if (idempotent_begin(db, call) == IDEM_REPLIED)
+	if (s == STATUS_OK)
+		s = resolve(&v, &out);
+	if (s == STATUS_CONFLICT) {
 		db_rollback(db);
-	else
-		resolve_reply(&v);
+		rpc_reply_error(call, s, "The security event has already been resolved");
+		return;
+	}
+	handler_end_packed(call, db, s, out);
 }
 
 /* No export without its entry: the gateway asks for this before it sends the first row. */
 void audit_note_export(struct rpc_call *call, struct db_conn *db)
 {
+	struct event e = { .type = "audit.log.exported", .entity = "audit_log" };
 	enum status s = db_begin(db, call->who.tenant_id);
 
 	if (s == STATUS_OK)
-		s = resource_event(db, call, "audit.log.exported", "audit_log", NULL, 0, 0, NULL, NULL);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
-	else
-		db_rollback(db);
-	if (s == STATUS_OK)
-		rpc_reply_ok(call, STR(""));
-	else
-		rpc_reply_error(call, s, NULL);
+		s = handler_event(call, db, &e);
+	handler_end(call, db, s, NULL);
 }

@@ -343,6 +343,16 @@ bool keys_refresh(PGconn *db)
 	return in_transaction(db, step) && load(db);
 }
 
+/* An event of every tenant: all their tokens are concerned. */
+static bool noted(PGconn *db, const char *kid)
+{
+	PGresult *res = PQexecParams(db, "SELECT signing_key_rotated($1)", 1, NULL, &kid, NULL, NULL, 0);
+	bool ok = PQresultStatus(res) == PGRES_TUPLES_OK;
+
+	PQclear(res);
+	return ok;
+}
+
 static bool rotate_locked(PGconn *db, char kid[KEYS_KID_MAX], const char **why)
 {
 	bool there;
@@ -354,7 +364,7 @@ static bool rotate_locked(PGconn *db, char kid[KEYS_KID_MAX], const char **why)
 		*why = "a next key is already published; it signs two minutes after it was made";
 		return false;
 	}
-	return insert_new(db, "next", kid) && tell(db, "auth.key.published", "state = 'next'");
+	return insert_new(db, "next", kid) && tell(db, "auth.key.published", "state = 'next'") && noted(db, kid);
 }
 
 bool keys_rotate(PGconn *db, char kid[KEYS_KID_MAX], const char **why)

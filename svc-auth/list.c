@@ -5,6 +5,7 @@
 
 #include "base/codec.h"
 #include "base/wire.h"
+#include "resource/engine.h"
 
 #define MAX_PARAMS 48
 #define MAX_SORT 3
@@ -14,6 +15,7 @@
 #define MAX_CURSOR 2048
 #define PAGE_DEFAULT 20
 #define PAGE_MAX 100
+#define EXPORT_PAGE 500
 
 struct sort_key {
 	const struct list_column *col;
@@ -30,6 +32,7 @@ struct query {
 	struct sort_key sort[MAX_SORT];
 	size_t n_sort;
 	uint32_t limit;
+	const char *event, *entity;      /* of an export; NULL: it is none */
 	bool bad;
 };
 
@@ -303,12 +306,25 @@ static void prepare(struct query *q)
 	q->limit = r->has_limit && r->limit ? r->limit : PAGE_DEFAULT;
 	if (q->limit > PAGE_MAX)
 		q->limit = PAGE_MAX;
+	if (q->event)
+		q->limit = EXPORT_PAGE;
 	if (r->n_filter > MAX_FILTERS)
 		q->bad = true;
 	for (size_t i = 0; i < r->n_filter && !q->bad; i++)
 		filter_one(q, r->filter[i]);
 	search(q, r->search);
 	sort(q);
+}
+
+static bool is_first(const struct query *q)
+{
+	return !q->req->cursor || !*q->req->cursor;
+}
+
+/* Nothing is shown that is not noted. */
+static enum status note(struct query *q, struct db_conn *db)
+{
+	return resource_event(db, q->call, q->event, q->entity, NULL, 0, 0, NULL, NULL);
 }
 
 static enum status run(struct query *q, struct db_conn *db, Crm__V1__ListReply *out)
@@ -319,7 +335,7 @@ static enum status run(struct query *q, struct db_conn *db, Crm__V1__ListReply *
 	if (q->bad)
 		return STATUS_BAD_REQUEST;
 	s = db_begin(db, q->call->who.tenant_id);
-	if (s == STATUS_OK && q->req->has_want_total && q->req->want_total)
+	if (s == STATUS_OK && !q->event && q->req->has_want_total && q->req->want_total)
 		s = count(q, db, out);
 	if (s != STATUS_OK)
 		return s;
@@ -327,23 +343,40 @@ static enum status run(struct query *q, struct db_conn *db, Crm__V1__ListReply *
 	if (q->bad)
 		return STATUS_BAD_REQUEST;
 	s = page(q, db, out);
-	return s == STATUS_OK ? db_commit(db) : s;
+	if (s == STATUS_OK && q->event && is_first(q))
+		s = note(q, db);
+	if (s != STATUS_OK)
+		return s;
+	return q->event ? resource_commit(db, q->call) : db_commit(db);
+}
+
+static void answer(struct query *q, struct db_conn *db)
+{
+	Crm__V1__ListReply out = CRM__V1__LIST_REPLY__INIT;
+	enum status s = run(q, db, &out);
+
+	buf_fini(&q->where);
+	if (s != STATUS_OK)
+		handler_fail(q->call, db, s);
+	else
+		handler_reply(q->call, &out);
 }
 
 void list_run(struct rpc_call *call, struct db_conn *db, const struct list *l, const char *param)
 {
-	Crm__V1__ListReply out = CRM__V1__LIST_REPLY__INIT;
 	struct query q = { .call = call, .l = l, .req = handler_request(call, &crm__v1__list_request__descriptor) };
-	enum status s;
 
 	if (!q.req)
 		return;
 	if (param)
 		add(&q, param);
-	s = run(&q, db, &out);
-	buf_fini(&q.where);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply(call, &out);
+	answer(&q, db);
+}
+
+void list_export(struct rpc_call *call, struct db_conn *db, const struct list *l, const char *event, const char *entity)
+{
+	struct query q = { .call = call, .l = l, .req = handler_request(call, &crm__v1__list_request__descriptor), .event = event, .entity = entity };
+
+	if (q.req)
+		answer(&q, db);
 }

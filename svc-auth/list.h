@@ -32,4 +32,7 @@ struct list {
 /* param: value of $1 in from, NULL when from has none. */
 void list_run(struct rpc_call *call, struct db_conn *db, const struct list *l, const char *param);
 
+/* The same for an export: large pages, no total; the first page leaves the event in its transaction. */
+void list_export(struct rpc_call *call, struct db_conn *db, const struct list *l, const char *event, const char *entity);
+
 #endif

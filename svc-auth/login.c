@@ -20,6 +20,7 @@ struct login {
 	const char *user_id, *hash; /* NULL: no such account */
 	bool verified;
 	char *fresh;                /* a hash with today's parameters, when the stored one is stale */
+	uint32_t wait_ms;           /* refused unread: until it is worth trying again */
 };
 
 static void give_back(struct login *l)
@@ -34,7 +35,8 @@ static void refuse(struct login *l, enum status s)
 	rpc_reply_retry(l->call, s, NULL, s == STATUS_UNAVAILABLE ? RETRY_MS : 0);
 }
 
-static enum status note_failure(struct login *l, struct db_conn *db)
+/* "auth.user.login_failed", or "auth.user.locked" */
+static enum status note_failure(struct login *l, struct db_conn *db, const char *type)
 {
 	struct member *rows;
 	size_t n;
@@ -46,7 +48,7 @@ static enum status note_failure(struct login *l, struct db_conn *db)
 	if (s == STATUS_OK)
 		s = db_exec(db, NULL, "SET LOCAL synchronous_commit = off", 0, NULL);
 	if (s == STATUS_OK && n) {
-		struct event e = { .type = "auth.user.login_failed", .entity = "user", .entity_id = l->user_id, .tenant_id = rows[0].tenant_id,
+		struct event e = { .type = type, .entity = "user", .entity_id = l->user_id, .tenant_id = rows[0].tenant_id,
 			.user_id = l->user_id, .entity_seq = rows[0].user_seq };
 
 		s = handler_tenant(db, rows[0].tenant_id);
@@ -61,7 +63,7 @@ static enum status note_failure(struct login *l, struct db_conn *db)
 
 static void fail(struct login *l, struct db_conn *db)
 {
-	if (note_failure(l, db) != STATUS_OK)
+	if (note_failure(l, db, "auth.user.login_failed") != STATUS_OK)
 		log_warn("AUTH-LOGIN-NOTE", "a failed login could not be recorded");
 	rpc_reply_error(l->call, STATUS_AUTH_FAILED, NULL);
 }
@@ -173,13 +175,29 @@ static void find(struct db_conn *db, void *arg)
 		refuse(l, STATUS_UNAVAILABLE);
 }
 
+/* The guessing limit was reached: noted once in its window, whatever goes on. */
+static void lock_out(struct db_conn *db, void *arg)
+{
+	struct login *l = arg;
+	const char *what = arena_printf(&l->call->arena, "lockout %.*s", STR_FMT(l->email));
+
+	log_context((struct str){ "", 0 }, l->call->request_id, (struct str){ "", 0 });
+	if (throttle_take_apart(l->call->client_ip, str_of(what), 1, clock_us()) == 0 &&
+	    (look_up(l, db) != STATUS_OK || note_failure(l, db, "auth.user.locked") != STATUS_OK))
+		log_warn("AUTH-LOCK-NOTE", "a lockout could not be recorded");
+	rpc_reply_retry(l->call, STATUS_RATE_LIMIT_EXCEEDED, NULL, l->wait_ms);
+}
+
 static void on_counted(void *arg, uint32_t wait_ms)
 {
 	struct login *l = arg;
 
+	l->wait_ms = wait_ms;
+	if (db_work(service_db(), wait_ms ? lock_out : find, l))
+		return;
 	if (wait_ms)
 		rpc_reply_retry(l->call, STATUS_RATE_LIMIT_EXCEEDED, NULL, wait_ms);
-	else if (!db_work(service_db(), find, l))
+	else
 		refuse(l, STATUS_UNAVAILABLE);
 }
 

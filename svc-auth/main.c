@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "auth.h"
+#include "avatars.h"
 #include "base/log.h"
 #include "common.h"
 #include "keeper.h"
@@ -20,6 +21,7 @@
 static struct {
 	const char *issuer, *key_file, *common, *mfa_issuer, *counters_url;
 	struct post_settings post;
+	struct blob_options blob;
 } settings;
 
 static const struct setting rows[] = {
@@ -39,6 +41,7 @@ static const struct setting rows[] = {
 	    .doc = "sender's address of all mail" },
 	{ .name = "MAIL_TEMPLATE_DIR", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.templates), .fallback = "/usr/share/crm/mail",
 	    .doc = "folder of the texts" },
+	BLOB_SETTINGS(__typeof__(settings), blob),
 	{ .name = "WEB_URL", .type = SETTING_TEXT, .offset = offsetof(__typeof__(settings), post.web_url), .fallback = "https://crm.local",
 	    .doc = "where the links in mails lead: <WEB_URL>/accept-invitation?token=…, /reset-password?token=…" },
 };
@@ -88,6 +91,7 @@ static void start(const struct service_settings *s, struct event_base *base, str
 	pool_start();
 	settings.post.database_url = s->database_url;
 	post_start(&settings.post);
+	avatars_start(&settings.blob, s->database_url);
 	trim_start(base);
 }
 
@@ -95,6 +99,7 @@ static void stop(void)
 {
 	pool_stop();
 	post_stop();
+	avatars_stop();
 	keeper_stop();
 }
 

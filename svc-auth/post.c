@@ -1,53 +1,19 @@
-/* The queue of mail and the thread that empties it. */
+/* Mail of svc-auth: what it says, and how its secrets are sealed. The queue is lib/mail's. */
 #include "post.h"
 
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-
 #include "base/codec.h"
-#include "base/log.h"
-#include "base/wire.h"
-#include "mail/mail.h"
+#include "mail/queue.h"
 #include "seal.h"
 
 #define PURPOSE "mail-queue"
-#define TURN_MS 500
-#define MAX_VALUES 12
-#define TEMPLATE_MAX 16384
-#define FROM_NAME "CRM"
 
-static struct template {
-	const char *name;
-	char *text;
-} templates[] = { { "invitation", NULL }, { "password-reset", NULL }, { "welcome", NULL }, { "password-changed", NULL } };
+static const char *const templates[] = { "invitation", "password-reset", "welcome", "password-changed" };
 
 static struct post_settings settings;
-static struct mailer *mailer;
-static PGconn *conn;
-static pthread_t thread;
-static bool running;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
-
-/* -- into the queue */
 
 const char *post_link(struct rpc_call *call, const char *page, const char *token)
 {
 	return arena_printf(&call->arena, "%s/%s?token=%s", settings.web_url ? settings.web_url : "", page, token);
-}
-
-/* Names and titles come from people: nothing in them may start another line. */
-static void put_value(struct buf *b, const struct post_value *v)
-{
-	struct buf clean = { 0 };
-
-	for (const char *c = v->value ? v->value : ""; *c; c++)
-		buf_c(&clean, (unsigned char)*c < ' ' || *c == 127 ? ' ' : *c);
-	wire_put_bytes(b, 1, str_of(v->name));
-	wire_put_bytes(b, 2, buf_view(&clean));
-	buf_fini(&clean);
 }
 
 enum status post_add(struct rpc_call *call, struct db_conn *db, const char *to, const char *template, const struct post_value *values, size_t n)
@@ -57,211 +23,45 @@ enum status post_add(struct rpc_call *call, struct db_conn *db, const char *to, 
 	const char *params[] = { id, to, template, NULL };
 
 	uuid7(id);
-	for (size_t i = 0; i < n && i < MAX_VALUES; i++)
-		put_value(&b, &values[i]);
+	for (size_t i = 0; i < n && i < MAIL_VALUES_MAX; i++)
+		mail_value_put(&b, values[i].name, values[i].value);
 	params[3] = seal_text(&call->arena, PURPOSE, id, buf_view(&b));
 	buf_fini(&b);
 	return db_exec(db, NULL, "INSERT INTO mail_queue (id, recipient, template, sealed) VALUES ($1::uuid, $2, $3, $4::bytea)", 4, params);
 }
 
-/* -- out of it */
-
-struct letter {
-	const char *id, *to, *template;
-	struct mail_value values[MAX_VALUES];
-	size_t n;
-};
-
-static bool letter_of_row(struct arena *a, const PGresult *res, struct letter *l)
+static bool open_values(struct arena *a, const char *id, struct str hex, struct str *values)
 {
-	struct str text;
-	struct wire_reader r;
-	struct wire_field f;
-
-	*l = (struct letter){ .id = PQgetvalue(res, 0, 0), .to = PQgetvalue(res, 0, 1), .template = PQgetvalue(res, 0, 2) };
-	if (!seal_open(a, PURPOSE, l->id, str_of(PQgetvalue(res, 0, 3)), &text))
-		return false;
-	r = wire_read(text);
-	while (wire_next(&r, &f)) {
-		if (f.type == WIRE_BYTES && f.number == 1 && l->n < MAX_VALUES)
-			l->values[l->n++].name = arena_strdup(a, f.bytes);
-		else if (f.type == WIRE_BYTES && f.number == 2 && l->n)
-			l->values[l->n - 1].value = arena_strdup(a, f.bytes);
-	}
-	return !r.bad;
+	return seal_open(a, PURPOSE, id, hex, values);
 }
 
-static const char *template_text(const char *name)
+static struct mail_queue_config config(const struct post_settings *s)
 {
-	for (size_t i = 0; i < sizeof(templates) / sizeof(*templates); i++) {
-		if (strcmp(templates[i].name, name) == 0)
-			return templates[i].text;
-	}
-	return NULL;
-}
-
-static enum mail_outcome deliver(const struct letter *l, char why[MAIL_WHY])
-{
-	const char *text = template_text(l->template), *bad = NULL;
-	struct buf subject = { 0 }, body = { 0 };
-	struct mail_message m = { .id = l->id, .from = settings.from, .from_name = FROM_NAME, .to = l->to };
-	enum mail_outcome outcome = MAIL_REFUSED;
-
-	if (!text || !mail_fill(str_of(text), l->values, l->n, &subject, &body, &bad)) {
-		snprintf(why, MAIL_WHY, "template %s: %s", l->template, bad ? bad : "there is none of that name");
-	} else {
-		m.subject = buf_view(&subject);
-		m.text = buf_view(&body);
-		outcome = mail_send(mailer, &m, why);
-	}
-	buf_fini(&subject);
-	buf_fini(&body);
-	return outcome;
-}
-
-static void settle(PGconn *db, const struct letter *l, enum mail_outcome outcome, const char *why)
-{
-	/* 10 s, 20 s, 40 s … 1 h: a server that is down for a weekend loses nothing */
-	static const char *const sql[] = {
-		[MAIL_SENT] = "DELETE FROM mail_queue WHERE id = $1::uuid",
-		[MAIL_LATER] = "UPDATE mail_queue SET tries = tries + 1, due_at = now() + least(3600, 10 * 2 ^ least(tries, 12)) * interval '1 second' WHERE id = $1::uuid",
-		[MAIL_REFUSED] = "UPDATE mail_queue SET tries = tries + 1, refused_at = now() WHERE id = $1::uuid",
-	};
-
-	PQclear(PQexecParams(db, sql[outcome], 1, NULL, &l->id, NULL, NULL, 0));
-	if (outcome == MAIL_LATER)
-		log_warn("MAIL-LATER", "mail %s (%s) waits: %s", l->id, l->template, why);
-	else if (outcome == MAIL_REFUSED)
-		log_error("MAIL-REFUSED", "mail %s (%s) will not be sent: %s", l->id, l->template, why);
-}
-
-/* The row stays locked while the server is asked, so of several instances one sends it. */
-bool post_turn(PGconn *db)
-{
-	char why[MAIL_WHY] = "it cannot be unsealed";
-	struct arena a = { 0 };
-	enum mail_outcome outcome = MAIL_REFUSED;
-	struct letter l;
-	PGresult *res;
-	bool found;
-
-	PQclear(PQexec(db, "BEGIN"));
-	res = PQexec(db, "SELECT id, recipient, template, sealed FROM mail_queue WHERE refused_at IS NULL AND due_at <= now()"
-			 " ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED");
-	found = PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1;
-	if (found) {
-		if (letter_of_row(&a, res, &l))
-			outcome = deliver(&l, why);
-		settle(db, &l, outcome, why);
-	}
-	PQclear(res);
-	res = PQexec(db, "COMMIT");
-	found = found && PQresultStatus(res) == PGRES_COMMAND_OK;
-	PQclear(res);
-	arena_fini(&a);
-	return found;
-}
-
-/* -- the thread */
-
-static bool connected(void)
-{
-	if (conn && PQstatus(conn) == CONNECTION_OK)
-		return true;
-	PQfinish(conn);
-	conn = PQconnectdb(settings.database_url);
-	return PQstatus(conn) == CONNECTION_OK;
-}
-
-static bool rest(void)
-{
-	struct timespec until;
-	bool on;
-
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += TURN_MS * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	pthread_mutex_lock(&lock);
-	if (running)
-		pthread_cond_timedwait(&wake, &lock, &until);
-	on = running;
-	pthread_mutex_unlock(&lock);
-	return on;
-}
-
-static void *loop(void *unused)
-{
-	while (rest()) {
-		bool on = true;
-
-		while (on && connected() && post_turn(conn)) {
-			pthread_mutex_lock(&lock);
-			on = running;
-			pthread_mutex_unlock(&lock);
-		}
-	}
-	return NULL;
-}
-
-static char *load(const char *dir, const char *name)
-{
-	struct buf path = { 0 };
-	char *text = xcalloc(1, TEMPLATE_MAX + 1);
-	size_t n = 0;
-	FILE *f;
-
-	buf_printf(&path, "%s/%s.txt", dir, name);
-	f = fopen(buf_cstr(&path), "re");
-	if (f) {
-		n = fread(text, 1, TEMPLATE_MAX, f);
-		fclose(f);
-	}
-	if (n == 0 || n == TEMPLATE_MAX)
-		log_die("MAIL-TEMPLATE", "%s cannot be read, is empty or too long", buf_cstr(&path));
-	buf_fini(&path);
-	return text;
+	settings = *s;
+	return (struct mail_queue_config){ .database_url = s->database_url, .mail_url = s->mail_url, .from = s->from, .templates = s->templates,
+		.names = templates, .n_names = sizeof(templates) / sizeof(*templates), .open = open_values };
 }
 
 void post_init(const struct post_settings *s)
 {
-	const char *why = NULL;
+	struct mail_queue_config c = config(s);
 
-	settings = *s;
-	if (!mail_address_ok(s->from))
-		log_die("MAIL-FROM", "MAIL_FROM=%s is no address", s->from);
-	mailer = mail_open(s->mail_url, &why);
-	if (!mailer)
-		log_die("MAIL-URL", "MAIL_URL: %s", why);
-	for (size_t i = 0; i < sizeof(templates) / sizeof(*templates); i++)
-		templates[i].text = load(s->templates, templates[i].name);
+	mail_queue_init(&c);
 }
 
 void post_start(const struct post_settings *s)
 {
-	post_init(s);
-	running = true;
-	if (pthread_create(&thread, NULL, loop, NULL))
-		log_die("MAIL-THREAD", "cannot start the mail thread");
+	struct mail_queue_config c = config(s);
+
+	mail_queue_start(&c);
 }
 
 void post_stop(void)
 {
-	bool was;
+	mail_queue_stop();
+}
 
-	pthread_mutex_lock(&lock);
-	was = running;
-	running = false;
-	pthread_cond_signal(&wake);
-	pthread_mutex_unlock(&lock);
-	if (was)
-		pthread_join(thread, NULL);
-	PQfinish(conn);
-	conn = NULL;
-	mail_close(mailer);
-	mailer = NULL;
-	for (size_t i = 0; i < sizeof(templates) / sizeof(*templates); i++) {
-		free(templates[i].text);
-		templates[i].text = NULL;
-	}
+bool post_turn(PGconn *db)
+{
+	return mail_queue_turn(db);
 }

@@ -1,5 +1,6 @@
 /* The caller about themselves: Profile, UpdateProfile, Permissions. */
 #include "auth.h"
+#include "avatars.h"
 
 #include "changes.h"
 #include "names.h"
@@ -93,7 +94,7 @@ static enum status write_person(struct rpc_call *call, struct db_conn *db, const
 	struct names n = merge_names(call, w, in, old);
 	const Crm__V1__User *prefs = handler_writes(w, PREFERENCES) ? in : old;
 	struct str text = prefs->has_preferences ? (struct str){ (char *)prefs->preferences.data, prefs->preferences.len } : (struct str){ "", 0 };
-	const char *params[] = { old->id, n.display, n.given, n.family, handler_writes(w, AVATAR) ? in->avatar : old->avatar,
+	const char *params[] = { old->id, n.display, n.given, n.family, handler_writes(w, AVATAR) ? avatar_written(in->avatar, old->avatar) : old->avatar,
 		param_str(call, text) };
 
 	return db_exec(db, NULL,

@@ -40,6 +40,11 @@ void users_list(struct rpc_call *call, struct db_conn *db)
 	list_run(call, db, &users, NULL);
 }
 
+void users_export(struct rpc_call *call, struct db_conn *db)
+{
+	list_export(call, db, &users, "auth.user.exported", "user");
+}
+
 static enum status get(struct rpc_call *call, struct db_conn *db, const Crm__V1__Key *key, Crm__V1__User **u)
 {
 	char id[UUID_TEXT + 1];

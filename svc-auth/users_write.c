@@ -1,5 +1,6 @@
 /* People of the tenant: Create, Update, Delete, SetStatus, BulkUpdate. */
 #include "auth.h"
+#include "avatars.h"
 
 #include "base/codec.h"
 #include "base/log.h"
@@ -235,7 +236,7 @@ static enum status merge(struct rpc_call *call, struct change *c, const struct p
 	const Crm__V1__User *old = p->user, *in = c->in;
 
 	c->email = handler_writes(c->w, EMAIL) ? email_normalise(&call->arena, str_of(in->email ? in->email : "")) : p->email;
-	c->avatar = handler_writes(c->w, AVATAR) ? in->avatar : old->avatar;
+	c->avatar = handler_writes(c->w, AVATAR) ? avatar_written(in->avatar, old->avatar) : old->avatar;
 	c->role = in->role && *in->role && handler_writes(c->w, ROLE) ? in->role : p->role;
 	c->status = in->status && *in->status && handler_writes(c->w, STATUS) ? in->status : p->status;
 	c->preferences = param_str(call, bytes_of(handler_writes(c->w, PREFERENCES) ? in : old));

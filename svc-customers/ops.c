@@ -1,4 +1,5 @@
 /* What the customers service does: a row per RPC; logic is in convert.c and territories.c. */
+#include "resource/subjects.h"
 #include "svc-customers/ops.h"
 
 const struct resource tag_resource = {
@@ -55,6 +56,7 @@ const struct resource job_item_resource = {
 
 const struct op customers_ops[] = {
 	OPS_RESOURCE("Accounts", &account_resource),
+	{ .rpc = "Accounts.Export", .kind = OP_EXPORT, .resource = &account_resource },
 	{ .rpc = "Accounts.Refs", .kind = OP_REFS, .resource = &account_resource },
 	{ .rpc = "Accounts.Stats", .kind = OP_REPORT, .sql = account_stats_sql },
 	{ .rpc = "Accounts.BulkUpdate", .kind = OP_BULK_UPDATE, .resource = &account_resource },
@@ -69,14 +71,18 @@ const struct op customers_ops[] = {
 	{ .rpc = "Notes.Delete", .kind = OP_DELETE, .resource = &note_resource },
 	{ .rpc = "Timeline.List", .kind = OP_LIST, .resource = &timeline_resource },
 	OPS_RESOURCE("Contacts", &contact_resource),
+	{ .rpc = "Contacts.Export", .kind = OP_EXPORT, .resource = &contact_resource },
 	{ .rpc = "Contacts.Refs", .kind = OP_REFS, .resource = &contact_resource },
 	OPS_RESOURCE("Leads", &lead_resource),
+	{ .rpc = "Leads.Export", .kind = OP_EXPORT, .resource = &lead_resource },
 	{ .rpc = "Leads.Refs", .kind = OP_REFS, .resource = &lead_resource },
 	{ .rpc = "Leads.BulkCreate", .kind = OP_BULK_CREATE, .resource = &lead_resource },
 	{ .rpc = "Leads.Convert", .kind = OP_HANDLER, .handler = lead_convert },
 	{ .rpc = "Tags.List", .kind = OP_LIST, .resource = &tag_resource },
 	{ .rpc = "Tags.Create", .kind = OP_CREATE, .resource = &tag_resource },
 	OPS_RESOURCE("Territories", &territory_resource),
+	{ .rpc = "CustomersSubjects.Find", .kind = OP_HANDLER, .handler = subjects_find },
+	{ .rpc = "CustomersSubjects.Erase", .kind = OP_HANDLER, .handler = subjects_erase },
 	{ .rpc = "Territories.AssignAccounts", .kind = OP_HANDLER, .handler = territory_assign },
 };
 const size_t customers_n_ops = sizeof(customers_ops) / sizeof(customers_ops[0]);

@@ -1,10 +1,10 @@
 /* Territories.AssignAccounts: puts accounts into a territory, all of them or none. */
-#include <inttypes.h>
-
-#include "base/codec.h"
 #include "base/wire.h"
+#include "db/array.h"
+#include "proto/customers.pb-c.h"
 #include "proto/options.pb-c.h"
 #include "resource/engine.h"
+#include "resource/handler.h"
 #include "svc-customers/keys.h"
 #include "svc-customers/ops.h"
 
@@ -13,57 +13,43 @@
 struct assign {
 	struct rpc_call *call;
 	struct db_conn *db;
+	const Crm__V1__AssignAccountsRequest *req;
 	struct entity_key territory;
-	char territory_id[37], user[37];
-	struct buf ids, seqs; /* array literals */
-	size_t n;
-	bool bad;
+	char territory_id[37];
+	const char *ids, *seqs; /* array literals */
 	uint64_t assigned;
 };
 
-static void account_add(struct assign *a, struct str wire)
+/* False: violations were collected. */
+static bool accounts_read(struct assign *a)
 {
-	struct entity_key k = entity_key_read(a->call, wire);
-	struct buf *b = k.id ? &a->ids : &a->seqs;
+	struct buf ids = { 0 }, seqs = { 0 };
+	size_t n = a->req->n_account;
+	bool bad = false;
 
-	a->n++;
-	if (k.bad || (!k.id && !k.seq)) {
-		a->bad = true;
-		return;
+	for (size_t i = 0; i < n && n <= ASSIGN_MAX; i++) {
+		struct handler_key k = handler_key(a->call, a->req->account[i]);
+
+		if (k.id || k.seq)
+			db_array_put(k.id ? &ids : &seqs, str_of(k.id ? k.id : k.seq));
+		else
+			bad = true;
 	}
-	if (b->n > 1)
-		buf_c(b, ',');
-	buf_z(b, k.id ? k.id : k.seq);
-}
-
-static bool request_read(struct assign *a)
-{
-	struct wire_reader r = wire_read(a->call->payload);
-	struct wire_field f;
-
-	buf_c(&a->ids, '{');
-	buf_c(&a->seqs, '{');
-	while (wire_next(&r, &f)) {
-		if (f.number == 1 && f.type == WIRE_BYTES)
-			a->territory = entity_key_read(a->call, f.bytes);
-		else if (f.number == 2 && f.type == WIRE_BYTES && a->n <= ASSIGN_MAX)
-			account_add(a, f.bytes);
-	}
-	buf_c(&a->ids, '}');
-	buf_c(&a->seqs, '}');
-	if (a->n == 0)
+	a->ids = db_array_end(&ids, &a->call->arena);
+	a->seqs = db_array_end(&seqs, &a->call->arena);
+	if (n == 0)
 		rpc_violate(a->call, "account", "required", "is required", NULL);
-	else if (a->n > ASSIGN_MAX)
+	else if (n > ASSIGN_MAX)
 		rpc_violate(a->call, "account", "max_items", "must have at most 1000 elements", "1000");
-	else if (a->bad)
+	else if (bad)
 		rpc_violate(a->call, "account", "exists", "does not exist", NULL);
-	return !r.bad;
+	return a->call->n_violations == 0;
 }
 
 /* How many keys point to nothing, and how many accounts the others mean. */
 static enum status accounts_check(struct assign *a)
 {
-	const char *params[] = { buf_cstr(&a->ids), buf_cstr(&a->seqs) };
+	const char *params[] = { a->ids, a->seqs };
 	PGresult *res = NULL;
 	enum status s = db_exec(a->db, &res,
 	    "SELECT (SELECT count(*) FROM unnest($1::uuid[]) k WHERE NOT EXISTS (SELECT FROM account t WHERE t.id = k AND t.deleted_at IS NULL))"
@@ -83,7 +69,7 @@ static enum status accounts_check(struct assign *a)
 /* Accounts that are in the territory already stay untouched. Locked in the order of id, so that two of these do not deadlock. */
 static enum status accounts_assign(struct assign *a)
 {
-	const char *params[] = { buf_cstr(&a->ids), buf_cstr(&a->seqs), a->territory_id, a->user[0] ? a->user : NULL };
+	const char *params[] = { a->ids, a->seqs, a->territory_id, param_str(a->call, a->call->who.user_id) };
 	PGresult *res = NULL;
 	enum status s = db_exec(a->db, &res,
 	    "WITH b AS (SELECT * FROM account t WHERE t.deleted_at IS NULL AND (t.id = ANY($1::uuid[]) OR t.seq = ANY($2::bigint[]))"
@@ -94,8 +80,9 @@ static enum status accounts_assign(struct assign *a)
 	return entity_events(a->db, a->call, "customers.account.updated", "account", s, res);
 }
 
-static enum status assign(struct assign *a, struct buf *out)
+static enum status assign(struct assign *a, struct str *out)
 {
+	struct buf b = { 0 };
 	struct str territory;
 	enum status s = STATUS_PERMISSION_DENIED; /* the method's permission is about territories, but accounts are written */
 
@@ -109,55 +96,26 @@ static enum status assign(struct assign *a, struct buf *out)
 		s = resource_read(a->db, a->call, &territory_resource, a->territory_id, &territory);
 	if (s != STATUS_OK)
 		return s;
-	wire_put_bytes(out, 1, territory);
-	wire_put_varint(out, 2, a->assigned);
-	return idempotent_finish(a->db, a->call, buf_view(out));
-}
-
-static void assign_reply(struct assign *a)
-{
-	struct buf out = { 0 };
-	enum status s = assign(a, &out);
-
-	if (s == STATUS_OK)
-		s = resource_commit(a->db, a->call);
-	else
-		db_rollback(a->db);
-	if (s == STATUS_OK)
-		rpc_reply_ok(a->call, buf_view(&out));
-	else
-		rpc_reply_error(a->call, s, NULL);
-	buf_fini(&out);
-}
-
-static void assign_begin(struct assign *a)
-{
-	enum status s;
-
-	if (!request_read(a)) {
-		rpc_reply_error(a->call, STATUS_BAD_REQUEST, NULL);
-		return;
-	}
-	if (a->call->n_violations) {
-		rpc_reply_error(a->call, STATUS_VALIDATION_ERROR, NULL);
-		return;
-	}
-	s = db_begin(a->db, a->call->who.tenant_id);
-	if (s != STATUS_OK)
-		rpc_reply_error(a->call, s, NULL);
-	else if (idempotent_begin(a->db, a->call) == IDEM_REPLIED)
-		db_rollback(a->db);
-	else
-		assign_reply(a);
+	wire_put_bytes(&b, 1, territory);
+	wire_put_varint(&b, 2, a->assigned);
+	*out = arena_str(&a->call->arena, buf_view(&b));
+	buf_fini(&b);
+	return idempotent_finish(a->db, a->call, *out);
 }
 
 void territory_assign(struct rpc_call *call, struct db_conn *db)
 {
-	struct assign a = { .call = call, .db = db };
+	struct assign a = { .call = call, .db = db, .req = handler_request(call, &crm__v1__assign_accounts_request__descriptor) };
+	struct handler_key territory;
+	struct str out = STR("");
+	enum status s;
 
-	if (!uuid_parse(call->who.user_id, a.user))
-		a.user[0] = 0;
-	assign_begin(&a);
-	buf_fini(&a.ids);
-	buf_fini(&a.seqs);
+	if (!a.req)
+		return;
+	territory = handler_key(call, a.req->key);
+	a.territory = (struct entity_key){ .id = territory.id, .seq = territory.seq };
+	if (!accounts_read(&a))
+		rpc_reply_error(call, STATUS_VALIDATION_ERROR, NULL);
+	else if (handler_begin(call, db, &s))
+		handler_end_packed(call, db, s == STATUS_OK ? assign(&a, &out) : s, out);
 }

@@ -172,7 +172,7 @@ static bool route_output(struct compile *c, struct route_impl *r)
 	if (!route_resource(c, "out", r->src->out, r->output == OUTPUT_LIST ? r->pub.rpc->entity : out, &r->out))
 		return false;
 	r->no_body = r->src->no_body;
-	if (!r->out && !r->src->wrap && !r->no_body && r->output != OUTPUT_EMPTY)
+	if (!r->out && !r->src->wrap && !r->no_body && !r->src->download && r->output != OUTPUT_EMPTY)
 		return compile_fail(c, "needs out, wrap or no_body");
 	if (r->output == OUTPUT_PLAIN && out->entity) {
 		const struct schema_field *id = schema_field_find(out, STR("id")), *seq = schema_field_find(out, STR("seq")), *version = schema_field_find(out, STR("version"));
@@ -477,6 +477,29 @@ static bool route_export(struct compile *c, struct route_impl *r)
 	return true;
 }
 
+static bool takes(const struct schema_method *m, const char *input, const char *output)
+{
+	return strcmp(m->input->name, input) == 0 && (!output || strcmp(m->output->name, output) == 0);
+}
+
+static bool route_blob(struct compile *c, struct route_impl *r)
+{
+	const Crm__Dialect__Route__Upload *u = r->src->upload;
+
+	r->pub.download = r->src->download;
+	if (r->pub.download && (strcmp(r->pub.rpc->output->name, "crm.v1.Blob") != 0 || !str_eq(r->pub.method, STR("GET"))))
+		return compile_fail(c, "download: needs a GET whose rpc returns a Blob");
+	if (!u)
+		return true;
+	if (!u->part || !*u->part || !takes(r->pub.rpc, "crm.v1.UploadRequest", NULL) || str_eq(r->pub.method, STR("GET")))
+		return compile_fail(c, "upload: needs part, and a method and rpc that take an UploadRequest");
+	r->pub.upload_prepare = u->prepare ? schema_method_find(c->schema, str_of(u->prepare)) : NULL;
+	if (!r->pub.upload_prepare || !takes(r->pub.upload_prepare, "crm.v1.UploadRequest", "crm.v1.UploadTicket"))
+		return compile_fail(c, "upload: prepare: there is no rpc '%s' from UploadRequest to UploadTicket", u->prepare ? u->prepare : "");
+	r->pub.upload_part = u->part;
+	return true;
+}
+
 static bool route_rate(struct compile *c, struct route_impl *r)
 {
 	const struct dialect *d = &c->d->pub;
@@ -533,7 +556,7 @@ bool compile_route(struct compile *c, const Crm__Dialect__Route *src, struct rou
 		return compile_fail(c, "status must be 2xx");
 	if (!route_on(c, r) || !route_rpc(c, r) || !route_body(c, r) || !route_output(c, r) || !route_example(c, r) || !route_shape(c, r))
 		return false;
-	if (!route_params(c, r) || !route_sets(c, r) || !route_rate(c, r) || !route_export(c, r) || !route_others(c, r))
+	if (!route_params(c, r) || !route_sets(c, r) || !route_rate(c, r) || !route_export(c, r) || !route_others(c, r) || !route_blob(c, r))
 		return false;
 	if ((r->pub.status == 204) != r->no_body)
 		return compile_fail(c, "no_body and status 204 go together");

@@ -280,9 +280,9 @@ static void read_special(struct decoder *d, const struct param_plan *p, struct s
 	case CRM__DIALECT__PARAM__SPECIAL__ORDER: read_order(d, p, text, g); break;
 	case CRM__DIALECT__PARAM__SPECIAL__ORDERING: read_ordering(d, p, text); break;
 	case CRM__DIALECT__PARAM__SPECIAL__FORMAT:
-		d->out->format = str_ieq(text, STR("json")) ? EXPORT_JSON : EXPORT_CSV;
-		if (!str_ieq(text, STR("json")) && !str_ieq(text, STR("csv")))
-			decode_violate(d, p->name, "in", NULL, "csv, json");
+		d->out->format = str_ieq(text, STR("json")) ? EXPORT_JSON : str_ieq(text, STR("xlsx")) ? EXPORT_XLSX : EXPORT_CSV;
+		if (d->out->format == EXPORT_CSV && !str_ieq(text, STR("csv")))
+			decode_violate(d, p->name, "in", NULL, "csv, json, xlsx");
 		break;
 	default: break;
 	}
@@ -311,8 +311,11 @@ static void finish_list(struct decoder *d, struct paging *g)
 {
 	struct page *page = &d->out->page;
 
-	if (d->r->pub.export_name)
+	if (d->r->pub.export_name) { /* all of it: a page makes no sense */
 		g->limit = d->d->max_limit;
+		g->page = 1;
+		g->has_offset = false;
+	}
 	if (g->limit < 1)
 		g->limit = d->d->limit;
 	if (g->limit > d->d->max_limit)

@@ -49,6 +49,9 @@ struct route {
 	bool creates;                  /* Location is sent when the reply is an entity */
 	bool is_list;
 	const char *export_name;       /* the list is streamed as a file of this name; NULL: it is not */
+	const char *upload_part;       /* this part of the form goes to the blob store before rpc is called; NULL: none */
+	const struct schema_method *upload_prepare; /* called before that */
+	bool download;                 /* the reply is a crm.v1.Blob, and its bytes the answer */
 	const struct schema_method *export_note; /* called before the first row; NULL: none */
 	struct route_impl *impl;
 };
@@ -119,7 +122,7 @@ struct field_violation {
 	struct str rule, text, param;
 };
 
-enum export_format { EXPORT_CSV, EXPORT_JSON };
+enum export_format { EXPORT_CSV, EXPORT_JSON, EXPORT_XLSX };
 
 #define DECODE_MAX_VIOLATIONS 64
 
@@ -174,10 +177,12 @@ struct exported {
 };
 
 /*
- * Appends the items of one page of an export: CSV (RFC 4180, a head line on the first page, cells that a spreadsheet would take for
- * a formula get an apostrophe in front) or the elements of a JSON array with its opening bracket. export_close ends the file.
+ * Appends the items of one page of an export, with the members that the list shows: CSV (RFC 4180, a head line on the first page, an apostrophe
+ * in front of whatever a spreadsheet would take for a formula), the elements of a JSON array with its opening bracket, or rows of sheet (XLSX;
+ * NULL otherwise). export_close ends CSV and JSON.
  */
-bool export_rows(const struct encode_input *in, struct str reply, enum export_format format, bool first, struct buf *out, struct exported *info);
+struct xlsx;
+bool export_rows(const struct encode_input *in, struct str reply, enum export_format format, bool first, struct buf *out, struct xlsx *sheet, struct exported *info);
 void export_close(enum export_format format, struct buf *out);
 
 /*

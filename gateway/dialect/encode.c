@@ -275,10 +275,22 @@ static enum outcome print_decimal(struct buf *b, struct str s, unsigned scale)
 	return PRINTED;
 }
 
+/* A path of ours, which services store so that it outlives a change of host: as the whole URL, under the address that was asked. */
+static void print_own_url(const struct encode_run *run, struct str path, struct buf *b)
+{
+	buf_json_str(b, str_of(arena_printf(run->in->arena, "%.*s%.*s", STR_FMT(run->in->base_url), STR_FMT(path))));
+}
+
 static enum outcome print_value(const struct encode_run *run, const struct encoder *e, const struct schema_field *f, const struct wire_field *w, struct buf *b)
 {
 	switch (e->kind) {
 	case ENC_STR:
+		if (f->format == FORMAT_URL && w->bytes.n && w->bytes.p[0] == '/') {
+			print_own_url(run, w->bytes, b);
+			return PRINTED;
+		}
+		buf_json_str(b, w->bytes);
+		return PRINTED;
 	case ENC_LOWER: buf_json_str(b, w->bytes); return PRINTED;
 	case ENC_TS:
 	case ENC_DATE: print_time(b, e->kind, (int64_t)w->value); return PRINTED;

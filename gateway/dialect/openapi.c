@@ -42,7 +42,7 @@ static void special_schema(struct oa *o, const struct param_plan *p)
 		buf_printf(o->b, "\"type\":\"integer\",\"minimum\":1,\"maximum\":%u,\"default\":%u", o->d->max_limit, o->d->limit);
 		break;
 	case CRM__DIALECT__PARAM__SPECIAL__OFFSET: buf_printf(o->b, "\"type\":\"integer\",\"minimum\":0,\"maximum\":%d,\"default\":0", OFFSET_MAX); break;
-	case CRM__DIALECT__PARAM__SPECIAL__FORMAT: buf_z(o->b, "\"type\":\"string\",\"enum\":[\"csv\",\"json\"],\"default\":\"csv\""); break;
+	case CRM__DIALECT__PARAM__SPECIAL__FORMAT: buf_z(o->b, "\"type\":\"string\",\"enum\":[\"csv\",\"json\",\"xlsx\"],\"default\":\"csv\""); break;
 	case CRM__DIALECT__PARAM__SPECIAL__ORDER: buf_z(o->b, "\"type\":\"string\",\"enum\":[\"asc\",\"desc\"]"); break;
 	case CRM__DIALECT__PARAM__SPECIAL__SORT:
 		buf_z(o->b, "\"type\":\"string\"");
@@ -115,7 +115,7 @@ static void params_print(struct oa *o, const struct route_impl *r)
 			param_print(o, &r->params[i]);
 	if (r->pub.rpc->permission != 0)
 		header_print(o, "X-Tenant-ID", "One of the caller's tenants, in any form of its id; without it: the tenant of the token");
-	if (is_write(r) && r->pub.rpc->permission != 0)
+	if (is_write(r) && r->pub.rpc->permission != 0 && !r->pub.upload_part)
 		header_print(o, "Idempotency-Key", "The same key with the same body is done once; its first answer is given again");
 	if ((r->input == INPUT_WRITE && !r->creates_entity) || (r->input == INPUT_KEY && is_write(r)))
 		header_print(o, "If-Match", "ETag of the version that is to be changed");
@@ -182,7 +182,15 @@ static void body_schema(struct oa *o, const struct route_impl *r)
 
 static void body_print(struct oa *o, const struct route_impl *r)
 {
-	if (!r->pub.reads_body)
+	if (r->pub.upload_part) {
+		oa_key(o->b, "requestBody");
+		buf_z(o->b, "{\"required\":true,\"content\":{\"multipart/form-data\":{\"schema\":{\"type\":\"object\",\"properties\":{");
+		oa_key_str(o->b, str_of(r->pub.upload_part));
+		buf_z(o->b, "{\"type\":\"string\",\"format\":\"binary\"}},\"required\":[");
+		buf_json_str(o->b, str_of(r->pub.upload_part));
+		buf_z(o->b, "]}}}}");
+	}
+	if (!r->body && r->input != INPUT_SELECT)
 		return;
 	oa_key(o->b, "requestBody");
 	buf_z(o->b, "{\"required\":true,\"content\":{\"application/json\":{\"schema\":");
@@ -217,8 +225,11 @@ static void success_print(struct oa *o, const struct route_impl *r)
 	buf_z(o->b, ",\"headers\":{\"X-RateLimit-Limit\":{\"$ref\":\"#/components/headers/RateLimit\"},"
 		    "\"X-RateLimit-Remaining\":{\"$ref\":\"#/components/headers/RateLimitRemaining\"},"
 		    "\"X-RateLimit-Reset\":{\"$ref\":\"#/components/headers/RateLimitReset\"}}");
-	if (!r->no_body) {
-		buf_z(o->b, r->pub.export_name ? ",\"content\":{\"text/csv\":{\"schema\":{\"type\":\"string\"}},\"application/json\":{\"schema\":" : ",\"content\":{\"application/json\":{\"schema\":");
+	if (r->pub.download) {
+		buf_z(o->b, ",\"content\":{\"application/octet-stream\":{\"schema\":{\"type\":\"string\",\"format\":\"binary\"}}}");
+	} else if (!r->no_body) {
+		buf_z(o->b, r->pub.export_name ? ",\"content\":{\"text/csv\":{\"schema\":{\"type\":\"string\"}},"
+		    "\"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet\":{\"schema\":{\"type\":\"string\",\"format\":\"binary\"}},\"application/json\":{\"schema\":" : ",\"content\":{\"application/json\":{\"schema\":");
 		if (r->pub.export_name) {
 			buf_z(o->b, "{\"type\":\"array\",\"items\":{");
 			oa_resource_ref(o, r->out, OA_OUT);

@@ -1,30 +1,97 @@
-/* One page of an export: items as rows of CSV or as elements of a JSON array. */
+/* One page of an export: items as rows of a table (CSV, xlsx) or as elements of a JSON array. */
 #include "base/wire.h"
 #include "gateway/dialect/plan.h"
+#include "gateway/dialect/xlsx.h"
 
-/* A spreadsheet takes these for the beginning of a formula (OWASP: CSV injection). */
-static bool is_formula(struct str s)
+/* Where cells go: CSV text, or a workbook. */
+struct cells {
+	struct buf *out;
+	struct xlsx *sheet; /* NULL: CSV */
+	bool any;           /* in this row */
+};
+
+/* How long the sign is that a spreadsheet takes for the beginning of a formula (OWASP: CSV injection); 0: none. With full-width forms. */
+static size_t formula_sign(struct str s)
 {
-	return s.n && memchr("=+-@\t\r", s.p[0], 6) != NULL;
+	static const struct str wide[] = { STR("\xef\xbc\x9d"), STR("\xef\xbc\x8b"), STR("\xef\xbc\x8d"), STR("\xef\xbc\xa0") };
+
+	if (s.n && memchr("=+-@\t\r", s.p[0], 6))
+		return 1;
+	for (size_t i = 0; i < sizeof(wide) / sizeof(*wide); i++) {
+		if (str_starts(s, wide[i]))
+			return wide[i].n;
+	}
+	return 0;
 }
 
-static void put_cell(struct buf *out, struct str s)
+static size_t spaces(struct str s)
 {
-	bool quote = false;
+	size_t n = 0;
+
+	while (n < s.n && (s.p[n] == ' ' || s.p[n] == '\n' || (n + 1 < s.n && (unsigned char)s.p[n] == 0xc2 && (unsigned char)s.p[n + 1] == 0xa0)))
+		n += s.p[n] == ' ' || s.p[n] == '\n' ? 1 : 2;
+	return n;
+}
+
+/* A program that takes another sign for the separator begins a cell behind it, or behind a quote. */
+static bool may_begin_cell(char before)
+{
+	return memchr(",;|\t\"'\r\n", before, 8) != NULL;
+}
+
+static void csv_text(struct buf *out, struct str s)
+{
+	bool quote = false, begins = true;
 
 	for (size_t i = 0; i < s.n && !quote; i++)
-		quote = s.p[i] == '"' || s.p[i] == ',' || s.p[i] == '\n' || s.p[i] == '\r';
+		quote = memchr("\",;|\t\r\n", s.p[i], 7) != NULL;
 	if (quote)
 		buf_c(out, '"');
-	if (is_formula(s))
-		buf_c(out, '\'');
 	for (size_t i = 0; i < s.n; i++) {
+		struct str rest = { s.p + i, s.n - i };
+		size_t skip = begins ? spaces(rest) : 0;
+
+		if (begins && formula_sign((struct str){ rest.p + skip, rest.n - skip }))
+			buf_c(out, '\'');
 		if (s.p[i] == '"')
 			buf_c(out, '"');
 		buf_c(out, s.p[i]);
+		begins = may_begin_cell(s.p[i]);
 	}
 	if (quote)
 		buf_c(out, '"');
+}
+
+static void cell_begin(struct cells *c)
+{
+	if (!c->sheet && c->any)
+		buf_c(c->out, ',');
+	c->any = true;
+}
+
+static void cell_text(struct cells *c, struct str s)
+{
+	if (c->sheet)
+		xlsx_text(c->sheet, s);
+	else
+		csv_text(c->out, s);
+}
+
+static void cell_number(struct cells *c, struct str digits)
+{
+	if (c->sheet)
+		xlsx_number(c->sheet, digits);
+	else
+		buf_str(c->out, digits);
+}
+
+static void row_end(struct cells *c)
+{
+	if (c->sheet)
+		xlsx_row(c->sheet);
+	else
+		buf_z(c->out, "\r\n");
+	c->any = false;
 }
 
 static int hex_digit(char c)
@@ -55,16 +122,19 @@ static size_t put_escape(struct buf *b, struct str s)
 }
 
 /* A JSON value as a cell: texts without their quotes, null as nothing, numbers as they are, the rest as JSON. */
-static void put_value(struct buf *out, struct str json, struct buf *scratch)
+static void put_value(struct cells *c, struct str json, struct buf *scratch)
 {
-	if (str_eq(json, STR("null")))
+	if (str_eq(json, STR("null"))) {
+		if (c->sheet)
+			xlsx_skip(c->sheet);
 		return;
+	}
 	if (json.n && (json.p[0] == '-' || (json.p[0] >= '0' && json.p[0] <= '9'))) {
-		buf_str(out, json);
+		cell_number(c, json);
 		return;
 	}
 	if (json.n < 2 || json.p[0] != '"') {
-		put_cell(out, json);
+		cell_text(c, json);
 		return;
 	}
 	buf_clear(scratch);
@@ -75,40 +145,39 @@ static void put_value(struct buf *out, struct str json, struct buf *scratch)
 			buf_c(scratch, json.p[i++]);
 		}
 	}
-	put_cell(out, buf_view(scratch));
+	cell_text(c, buf_view(scratch));
 }
 
-static void csv_head(const struct resource_plan *res, struct buf *out)
+static bool is_column(const struct member_plan *m)
 {
-	bool any = false;
-
-	for (size_t i = 0; i < res->n; i++) {
-		if (res->members[i].wo)
-			continue;
-		if (any)
-			buf_c(out, ',');
-		any = true;
-		put_cell(out, res->members[i].name);
-	}
-	buf_z(out, "\r\n");
+	return !m->wo && !m->detail;
 }
 
-static bool csv_row(const struct encode_run *run, const struct resource_plan *res, struct str wire, struct buf *out)
+static void table_head(const struct resource_plan *res, struct cells *c)
+{
+	for (size_t i = 0; i < res->n; i++) {
+		if (!is_column(&res->members[i]))
+			continue;
+		cell_begin(c);
+		cell_text(c, res->members[i].name);
+	}
+	row_end(c);
+}
+
+static bool table_row(const struct encode_run *run, const struct resource_plan *res, struct str wire, struct cells *c)
 {
 	struct buf value = { 0 }, scratch = { 0 };
-	bool good = true, any = false;
+	bool good = true;
 
 	for (size_t i = 0; i < res->n && good; i++) {
-		if (res->members[i].wo)
+		if (!is_column(&res->members[i]))
 			continue;
-		if (any)
-			buf_c(out, ',');
-		any = true;
+		cell_begin(c);
 		buf_clear(&value);
 		good = encode_member(run, res, &res->members[i], wire, &value);
-		put_value(out, buf_view(&value), &scratch);
+		put_value(c, buf_view(&value), &scratch);
 	}
-	buf_z(out, "\r\n");
+	row_end(c);
 	buf_fini(&value);
 	buf_fini(&scratch);
 	return good;
@@ -120,17 +189,18 @@ static bool json_row(const struct encode_run *run, const struct resource_plan *r
 	return encode_resource(run, res, wire, out);
 }
 
-bool export_rows(const struct encode_input *in, struct str reply, enum export_format format, bool first, struct buf *out, struct exported *info)
+bool export_rows(const struct encode_input *in, struct str reply, enum export_format format, bool first, struct buf *out, struct xlsx *sheet, struct exported *info)
 {
 	const struct route_impl *r = in->match->route->impl;
-	struct encode_run run = { in, r->dialect, r->pub.rpc->service, false };
+	struct encode_run run = { in, r->dialect, r->pub.rpc->service, true };
+	struct cells cells = { .out = out, .sheet = sheet };
 	struct wire_reader reader = wire_read(reply);
 	struct wire_field w;
 	bool good = true;
 
 	*info = (struct exported){ .next_cursor = STR("") };
-	if (first && format == EXPORT_CSV)
-		csv_head(r->out, out);
+	if (first && format != EXPORT_JSON)
+		table_head(r->out, &cells);
 	else if (first)
 		buf_c(out, '[');
 	while (good && wire_next(&reader, &w)) {
@@ -138,7 +208,7 @@ bool export_rows(const struct encode_input *in, struct str reply, enum export_fo
 			info->next_cursor = w.bytes;
 		if (w.number != LIST_REPLY_ITEM || w.type != WIRE_BYTES)
 			continue;
-		good = format == EXPORT_CSV ? csv_row(&run, r->out, w.bytes, out) : json_row(&run, r->out, w.bytes, first && info->rows == 0, out);
+		good = format != EXPORT_JSON ? table_row(&run, r->out, w.bytes, &cells) : json_row(&run, r->out, w.bytes, first && info->rows == 0, out);
 		info->rows++;
 	}
 	return good && !reader.bad;

@@ -41,7 +41,7 @@ static struct page_text rows(struct buf *list, enum export_format format, bool f
 	struct encode_input in = { .match = &m, .arena = &arena, .who = { .tenant_id = STR("01920000-0000-7000-8000-0000000000bb") } };
 
 	assert_int_equal(dialect_match(dialects_find(ds, STR("backend")), STR("GET"), STR("/api/v1/audit/export"), &arena, &m, &allow), STATUS_OK);
-	p.good = export_rows(&in, buf_view(list), format, first, &p.out, &p.info);
+	p.good = export_rows(&in, buf_view(list), format, first, &p.out, NULL, &p.info);
 	buf_c(&p.out, 0);
 	buf_fini(list);
 	*list = (struct buf){ 0 };
@@ -91,7 +91,7 @@ static void cells_are_quoted_and_never_formulas(void **state)
 	one_agent("+49 30", "'+49 30");
 	one_agent("-x", "'-x");
 	one_agent("@SUM(A1)", "'@SUM(A1)");
-	one_agent("\t=1", "'\t=1");
+	one_agent("\t=1", "\"'\t'=1\"");
 	one_agent("=\"a\",b", "\"'=\"\"a\"\",b\"");
 	one_agent("back\\slash \x01 end", "back\\slash \x01 end");
 	one_agent("gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f");
@@ -148,22 +148,39 @@ static void malformed_pages_are_refused(void **state)
 	buf_fini(&p.out);
 }
 
-static void mistakes_of_declarations_are_refused(void **state)
+static void each_is_refused(const char *start, const char *const *ends, size_t n, const char *word)
 {
-	static const char start[] = "error { template: '{\"e\":\"$code\"}' } resource { name: \"r\" message: \"crm.v1.AuditEntry\" f { j: \"id\" as: \"id:audit_entry\" } } route { on: \"GET /x\" rpc: \"AuditLogs.List\" ";
-	static const char *const ends[] = { "out: \"r\" wrap: \"l\" export { name: \"x\" } } shape { name: \"l\" template: '{}' }", "out: \"r\" export { name: \"X y\" } }", "out: \"r\" export { name: \"x\" note: \"AuditLogs.Get\" } }" };
-	char text[500];
+	char text[600];
 
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < n; i++) {
 		const char *why;
 
 		snprintf(text, sizeof(text), "%s%s", start, ends[i]);
 		why = testing_mistake(text);
 		assert_non_null(why);
-		if (!strstr(why, "export: "))
+		if (!strstr(why, word))
 			fail_msg("another mistake: %s", why);
 		free((void *)why);
 	}
+}
+
+static void mistakes_of_declarations_are_refused(void **state)
+{
+	static const char start[] = "error { template: '{\"e\":\"$code\"}' } resource { name: \"r\" message: \"crm.v1.AuditEntry\" f { j: \"id\" as: \"id:audit_entry\" } } route { on: \"GET /x\" rpc: \"AuditLogs.List\" ";
+	static const char *const ends[] = { "out: \"r\" wrap: \"l\" export { name: \"x\" } } shape { name: \"l\" template: '{}' }", "out: \"r\" export { name: \"X y\" } }", "out: \"r\" export { name: \"x\" note: \"AuditLogs.Get\" } }" };
+
+	each_is_refused(start, ends, 3, "export: ");
+}
+
+static void mistakes_of_uploads_and_downloads_are_refused(void **state)
+{
+	static const char start[] = "error { template: '{\"e\":\"$code\"}' } resource { name: \"r\" message: \"crm.v1.User\" f { j: \"id\" as: \"id:user\" } } route { on: ";
+	static const char *const ends[] = { "\"POST /x\" rpc: \"Users.SetAvatar\" out: \"r\" upload { part: \"\" prepare: \"Users.PrepareAvatar\" } }",
+		"\"POST /x\" rpc: \"Users.SetAvatar\" out: \"r\" upload { part: \"x\" prepare: \"Users.Get\" } }", "\"POST /x\" rpc: \"Users.SetAvatar\" out: \"r\" upload { part: \"x\" } }",
+		"\"GET /x\" rpc: \"Users.SetAvatar\" out: \"r\" upload { part: \"x\" prepare: \"Users.PrepareAvatar\" } }", "\"GET /x\" rpc: \"Users.Get\" out: \"r\" download: true }",
+		"\"POST /x\" rpc: \"Users.GetAvatar\" download: true }" };
+
+	each_is_refused(start, ends, sizeof(ends) / sizeof(*ends), "load: ");
 }
 
 static int start(void **state)
@@ -192,6 +209,7 @@ int main(void)
 		cmocka_unit_test(json_pages_make_one_array),
 		cmocka_unit_test(malformed_pages_are_refused),
 		cmocka_unit_test(mistakes_of_declarations_are_refused),
+		cmocka_unit_test(mistakes_of_uploads_and_downloads_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, start, end);

@@ -68,6 +68,21 @@ static bool message_has_column(const struct schema_message *m, struct str column
 	return false;
 }
 
+/* Of an address, each member is a column and speaks for itself. */
+static bool personal_column(const struct schema_message *m, struct str column)
+{
+	char name[COLUMN_MAX];
+
+	for (size_t i = 0; i < m->n_fields; i++) {
+		const struct schema_field *f = &m->fields[i];
+		const char *c = column_of(f, name);
+
+		if (*c ? str_eq(str_of(c), column) : !f->repeated && message_has_column(f->message, column))
+			return f->personal || (!*c && personal_column(f->message, column));
+	}
+	return false;
+}
+
 static bool one_of(struct str s, const char *const *words)
 {
 	for (; *words; words++) {
@@ -75,6 +90,13 @@ static bool one_of(struct str s, const char *const *words)
 			return true;
 	}
 	return false;
+}
+
+bool entity_personal(const struct schema_message *m, struct str column)
+{
+	static const char *const words[] = { "email", "phone", "display", "given", "family", "street", "notes", "contact_name", "avatar", NULL };
+
+	return m ? personal_column(m, column) : one_of(column, words);
 }
 
 static bool speaks_of_secret(struct str column)

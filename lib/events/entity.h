@@ -13,6 +13,9 @@
 /* The message whose entity word is `word` ("lead"); NULL when no method has it as its entity. */
 const struct schema_message *entity_message(const struct schema *s, struct str word);
 
+/* Is this column of the entity personal? Of entities without a message (m NULL), those whose names speak of people are. */
+bool entity_personal(const struct schema_message *m, struct str column);
+
 /*
  * Fills e->changed, e->before, e->after and e->data from the rows (empty: there was or is none). m may be NULL.
  * Everything is in the arena. False: a row is no JSON object.

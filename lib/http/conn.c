@@ -24,7 +24,7 @@ static void timer_arm(struct http_conn *c, int64_t now)
 }
 
 /* A later deadline costs nothing here: the timer finds out when it fires. */
-static void deadline_set(struct http_conn *c, int64_t now, int64_t at)
+void http_conn_deadline(struct http_conn *c, int64_t now, int64_t at)
 {
 	c->deadline_us = at;
 	if (c->timer_us == 0 || at < c->timer_us)
@@ -38,7 +38,7 @@ static void deadline_clear(struct http_conn *c)
 
 /* ---- state ---- */
 
-static void read_start(struct http_conn *c)
+void http_conn_read_start(struct http_conn *c)
 {
 	if (c->reading || c->eof)
 		return;
@@ -46,7 +46,7 @@ static void read_start(struct http_conn *c)
 	event_add(&c->read_ev, NULL);
 }
 
-static void read_stop(struct http_conn *c)
+void http_conn_read_stop(struct http_conn *c)
 {
 	if (!c->reading)
 		return;
@@ -76,8 +76,10 @@ void http_conn_close(struct http_conn *c)
 	c->fd = -1;
 	c->state = CONN_CLOSED;
 	http_server_forget(c);
-	if (with_app)
+	if (with_app) {
+		http_body_lost(c);
 		return;
+	}
 	drop_exchange(c);
 	http_server_bury(c);
 }
@@ -89,11 +91,11 @@ static void conn_linger(struct http_conn *c)
 	c->io->shut(c);
 	c->state = CONN_LINGER;
 	c->in.n = 0;
-	deadline_set(c, now, now + c->server->wait.linger_us);
+	http_conn_deadline(c, now, now + c->server->wait.linger_us);
 	if (c->eof)
 		http_conn_close(c);
 	else
-		read_start(c);
+		http_conn_read_start(c);
 }
 
 static void buffer_shrink(struct buf *b)
@@ -114,12 +116,12 @@ static void conn_next(struct http_conn *c)
 	}
 	now = clock_mono_us();
 	c->state = CONN_IDLE;
-	deadline_set(c, now, now + c->server->wait.idle_us);
+	http_conn_deadline(c, now, now + c->server->wait.idle_us);
 	if (c->processing)
 		return;
 	if (c->in.n > 0 || c->eof || c->io->pending(c))
 		http_server_run_later(c);
-	read_start(c);
+	http_conn_read_start(c);
 }
 
 void http_conn_answered(struct http_conn *c)
@@ -174,9 +176,9 @@ bool http_conn_write(struct http_conn *c, const struct iovec *v, int n)
 		return true;
 	out_keep(c, v, n, (size_t)sent);
 	event_add(&c->write_ev, NULL);
-	if (c->state != CONN_BODY) {
+	if (c->state != CONN_BODY && !c->body_open) {
 		now = clock_mono_us();
-		deadline_set(c, now, now + c->server->wait.write_us);
+		http_conn_deadline(c, now, now + c->server->wait.write_us);
 	}
 	return true;
 }
@@ -186,7 +188,7 @@ static void conn_flush(struct http_conn *c)
 	struct iovec v = { c->out.p + c->out_at, http_conn_unsent(c) };
 	ssize_t sent = c->io->writev(c, &v, 1);
 	int64_t now = clock_mono_us();
-	bool replying = c->state == CONN_APP || c->state == CONN_WRITE; /* else it was 100 Continue: the body's deadline stays */
+	bool replying = (c->state == CONN_APP && !c->body_open) || c->state == CONN_WRITE; /* else it was 100 Continue: the body's deadline stays */
 
 	if (sent == IO_ERROR) {
 		http_conn_close(c);
@@ -196,7 +198,7 @@ static void conn_flush(struct http_conn *c)
 		HTTP_STAT(c->server, bytes_out, sent);
 		c->out_at += (size_t)sent;
 		if (replying)
-			deadline_set(c, now, now + c->server->wait.write_us);
+			http_conn_deadline(c, now, now + c->server->wait.write_us);
 	}
 	if (http_conn_unsent(c) > 0)
 		return;
@@ -239,7 +241,7 @@ static void plain_refusal(struct http_exchange *x, enum status why, const char *
 	http_reply(x, status_http(why), STR("Content-Type: text/plain\r\n"), str_of(text));
 }
 
-static void conn_refuse(struct http_conn *c, enum status why, const char *text)
+void http_conn_refuse(struct http_conn *c, enum status why, const char *text)
 {
 	const struct http_app *app = &c->server->app;
 
@@ -250,6 +252,7 @@ static void conn_refuse(struct http_conn *c, enum status why, const char *text)
 	}
 	HTTP_STAT(c->server, rejected, 1);
 	c->closing = c->refused = true;
+	c->body_open = false;
 	c->state = CONN_APP;
 	deadline_clear(c);
 	if (app->reject)
@@ -258,105 +261,18 @@ static void conn_refuse(struct http_conn *c, enum status why, const char *text)
 		plain_refusal(&c->x->x, why, text);
 }
 
-static void dispatch(struct http_conn *c)
+void http_conn_dispatch(struct http_conn *c)
 {
 	const struct http_app *app = &c->server->app;
 
 	HTTP_STAT(c->server, requests, 1);
 	c->x->x.req.body = buf_view(&c->x->body);
 	c->state = CONN_APP;
-	deadline_clear(c);
+	if (!c->body_open)
+		deadline_clear(c);
 	if (++c->pipelined >= HTTP_PIPELINE_MAX)
 		c->closing = true;
 	app->handle(app->arg, &c->x->x);
-}
-
-/* false: refused */
-static bool body_put(struct http_conn *c, struct str data)
-{
-	struct http_server *s = c->server;
-
-	if (data.n > c->body_max - c->body_got) {
-		conn_refuse(c, STATUS_PAYLOAD_TOO_LARGE, status_text(STATUS_PAYLOAD_TOO_LARGE));
-		return false;
-	}
-	if (data.n > HTTP_BODY_MEMORY - s->body_bytes) {
-		conn_refuse(c, STATUS_UNAVAILABLE, status_text(STATUS_UNAVAILABLE));
-		return false;
-	}
-	buf_str(&c->x->body, data);
-	s->body_bytes += data.n;
-	c->body_got += data.n;
-	return true;
-}
-
-static void body_chunked(struct http_conn *c, struct str *in)
-{
-	struct str data;
-	const char *text;
-	uint64_t before = c->body_got;
-
-	for (;;) {
-		switch (http_chunked_next(&c->x->chunked, in, &data, &text)) {
-		case HTTP_CHUNKED_DATA:
-			if (!body_put(c, data))
-				return;
-			break;
-		case HTTP_CHUNKED_MORE:
-			if (c->body_got != before)
-				c->deadline_us = c->body_since_us + c->server->wait.body_us + (int64_t)(c->body_got * HTTP_SECOND / HTTP_BODY_BYTES_PER_S);
-			return;
-		case HTTP_CHUNKED_DONE:
-			dispatch(c);
-			return;
-		case HTTP_CHUNKED_BAD:
-			conn_refuse(c, STATUS_BAD_REQUEST, text);
-			return;
-		}
-	}
-}
-
-static void body_feed(struct http_conn *c, struct str *in)
-{
-	uint64_t left;
-	struct str data;
-
-	if (c->x->head.chunked) {
-		body_chunked(c, in);
-		return;
-	}
-	left = c->x->head.length - c->body_got;
-	data = (struct str){ in->p, in->n < left ? in->n : (size_t)left };
-	*in = (struct str){ in->p + data.n, in->n - data.n };
-	if (body_put(c, data) && c->body_got == c->x->head.length)
-		dispatch(c);
-}
-
-static void body_begin(struct http_conn *c, struct str *in)
-{
-	const struct http_app *app = &c->server->app;
-	struct http_head *h = &c->x->head;
-	struct iovec go = { (void *)"HTTP/1.1 100 Continue\r\n\r\n", 25 };
-	int64_t now = clock_mono_us();
-
-	c->body_max = app->body_limit ? app->body_limit(app->arg, &c->x->x) : 0;
-	if (c->body_max > HTTP_BODY_MEMORY)
-		c->body_max = HTTP_BODY_MEMORY;
-	if (h->length > c->body_max) {
-		conn_refuse(c, STATUS_PAYLOAD_TOO_LARGE, status_text(STATUS_PAYLOAD_TOO_LARGE));
-		return;
-	}
-	c->state = CONN_BODY;
-	c->body_got = 0;
-	c->body_since_us = now;
-	if (h->chunked)
-		memset(&c->x->chunked, 0, offsetof(struct http_chunked, trailer));
-	if (h->expect_continue && in->n == 0 && !http_conn_write(c, &go, 1))
-		return;
-	if (h->chunked || in->n < h->length)
-		deadline_set(c, now, now + c->server->wait.body_us + (int64_t)(h->length * HTTP_SECOND / HTTP_BODY_BYTES_PER_S));
-	if (in->n > 0)
-		body_feed(c, in);
 }
 
 /* The head is copied once into the arena: then neither buffer has to stay where it is while the app works. */
@@ -372,14 +288,14 @@ static void head_done(struct http_conn *c, struct str *in, size_t n)
 	s = http_head_parse(head, &x->head, &text);
 	request_fill(c);
 	if (s != STATUS_OK) {
-		conn_refuse(c, s, text);
+		http_conn_refuse(c, s, text);
 		return;
 	}
 	c->closing = !x->head.keep_alive;
 	if (x->head.chunked || x->head.length > 0)
-		body_begin(c, in);
+		http_body_begin(c, in);
 	else
-		dispatch(c);
+		http_conn_dispatch(c);
 }
 
 static bool head_feed(struct http_conn *c, struct str *in)
@@ -397,7 +313,7 @@ static bool head_feed(struct http_conn *c, struct str *in)
 		n = in->n < HTTP_LINE_MAX + 4 ? in->n : HTTP_LINE_MAX + 4;
 		http_head_request_line((struct str){ arena_dup(&c->x->x.arena, in->p, n), n }, &c->x->head);
 		request_fill(c);
-		conn_refuse(c, why, text);
+		http_conn_refuse(c, why, text);
 		return true;
 	case HTTP_SCAN_DONE:
 		head_done(c, in, n);
@@ -415,7 +331,7 @@ void http_conn_drain(struct http_conn *c)
 	if (c->served)
 		http_conn_close(c);
 	else
-		deadline_set(c, now, now + c->server->wait.linger_us);
+		http_conn_deadline(c, now, now + c->server->wait.linger_us);
 }
 
 /* Takes requests off *in until it is used up, a request waits for the app, or the connection ends. */
@@ -434,10 +350,15 @@ static void process(struct http_conn *c, struct str *in)
 		case CONN_HEAD:
 			more = head_feed(c, in);
 			if (!more)
-				deadline_set(c, clock_mono_us(), c->first_byte_us + c->server->wait.head_us);
+				http_conn_deadline(c, clock_mono_us(), c->first_byte_us + c->server->wait.head_us);
 			break;
 		case CONN_BODY:
-			body_feed(c, in);
+			http_body_feed(c, in);
+			break;
+		case CONN_APP:
+			more = http_body_flows(c);
+			if (more)
+				http_body_feed(c, in);
 			break;
 		default:
 			more = false;
@@ -453,7 +374,7 @@ static void process(struct http_conn *c, struct str *in)
 /* Nothing more can come of this input. */
 static void check_eof(struct http_conn *c)
 {
-	if (c->eof && (c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_BODY || c->state == CONN_LINGER))
+	if (c->eof && (c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_BODY || c->state == CONN_LINGER || (http_body_flows(c) && c->in.n == 0)))
 		http_conn_close(c);
 }
 
@@ -482,9 +403,11 @@ static void feed(struct http_conn *c, struct str data)
 	case CONN_WRITE:
 		if (c->refused)
 			return;
+		if (http_body_flows(c))
+			break;
 		buf_str(&c->in, data);
 		if (c->in.n >= HTTP_PIPELINE_BYTES)
-			read_stop(c);
+			http_conn_read_stop(c);
 		return;
 	default:
 		break;
@@ -492,10 +415,12 @@ static void feed(struct http_conn *c, struct str data)
 	if (c->in.n > 0) {
 		buf_str(&c->in, data);
 		feed_kept(c);
-		return;
+	} else {
+		process(c, &data);
+		buf_str(&c->in, data);
 	}
-	process(c, &data);
-	buf_str(&c->in, data);
+	if (c->state == CONN_APP && c->in.n >= HTTP_PIPELINE_BYTES)
+		http_conn_read_stop(c);
 }
 
 static void handshake(struct http_conn *c)
@@ -509,7 +434,7 @@ static void handshake(struct http_conn *c)
 
 		event_del(&c->write_ev);
 		c->state = CONN_IDLE;
-		deadline_set(c, now, now + c->server->wait.idle_us);
+		http_conn_deadline(c, now, now + c->server->wait.idle_us);
 		return;
 	}
 	e = SSL_get_error(c->ssl, r);
@@ -536,7 +461,7 @@ static void read_ready(struct http_conn *c)
 		}
 		if (n == IO_EOF) {
 			c->eof = true;
-			read_stop(c);
+			http_conn_read_stop(c);
 			check_eof(c);
 			return;
 		}
@@ -557,6 +482,8 @@ void http_conn_run(struct http_conn *c)
 		feed_kept(c);
 	if (c->state == CONN_CLOSED)
 		return;
+	if (http_body_flows(c) && c->in.n < HTTP_PIPELINE_BYTES)
+		http_conn_read_start(c);
 	check_eof(c);
 	if (c->state != CONN_CLOSED && c->reading && c->io->pending(c))
 		read_ready(c);
@@ -597,8 +524,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	if (c->state != CONN_LINGER)
 		HTTP_STAT(c->server, timeouts, 1);
 	/* a lone empty line is what some clients send behind a body: no request has begun that an answer could belong to */
-	if ((c->state == CONN_HEAD && c->in.n > 2) || c->state == CONN_BODY)
-		conn_refuse(c, STATUS_REQUEST_TIMEOUT, status_text(STATUS_REQUEST_TIMEOUT));
+	if (c->state == CONN_APP && c->body_open)
+		http_body_fail(c, STATUS_REQUEST_TIMEOUT, status_text(STATUS_REQUEST_TIMEOUT));
+	else if ((c->state == CONN_HEAD && c->in.n > 2) || c->state == CONN_BODY)
+		http_conn_refuse(c, STATUS_REQUEST_TIMEOUT, status_text(STATUS_REQUEST_TIMEOUT));
 	else
 		http_conn_close(c);
 }
@@ -628,6 +557,6 @@ void http_conn_new(struct http_server *s, int fd, int listener, const char *ip_t
 	if (s->conns)
 		s->conns->prev = c;
 	s->conns = c;
-	deadline_set(c, now, now + (s->tls ? s->wait.handshake_us : s->wait.idle_us));
-	read_start(c);
+	http_conn_deadline(c, now, now + (s->tls ? s->wait.handshake_us : s->wait.idle_us));
+	http_conn_read_start(c);
 }

@@ -63,6 +63,9 @@ struct http_conn {
 	bool closing;     /* no further request after this reply */
 	bool refused;     /* the input is not to be believed any more */
 	bool streaming, reply_chunked, reply_headless;
+	bool body_open;   /* with the app, and its body has not all been taken */
+	bool body_flows;  /* … and the app wants it now */
+	struct http_body_sink sink;
 	struct event read_ev, write_ev, timer_ev;
 	int64_t deadline_us, timer_us; /* 0: none; timer_us: when timer_ev will fire */
 	int64_t first_byte_us, body_since_us;
@@ -139,6 +142,25 @@ void http_conn_run(struct http_conn *c);
 bool http_conn_write(struct http_conn *c, const struct iovec *v, int n);
 /* The app has answered: gives the exchange back and goes on with the connection. */
 void http_conn_answered(struct http_conn *c);
+
+/* Refuses what is being read: reject() answers and the connection ends. */
+void http_conn_refuse(struct http_conn *c, enum status why, const char *text);
+/* The request is the app's. */
+void http_conn_dispatch(struct http_conn *c);
+void http_conn_deadline(struct http_conn *c, int64_t now, int64_t at);
+void http_conn_read_start(struct http_conn *c);
+void http_conn_read_stop(struct http_conn *c);
+
+/* body.c */
+void http_body_begin(struct http_conn *c, struct str *in);
+void http_body_feed(struct http_conn *c, struct str *in);
+/* Input belongs to a body that the app takes as it comes. */
+bool http_body_flows(const struct http_conn *c);
+/* The streamed body ends before its end; the app hears it. */
+void http_body_fail(struct http_conn *c, enum status why, const char *text);
+void http_body_lost(struct http_conn *c);
+/* A reply goes out: what has not come of the body will not be read. */
+void http_body_give_up(struct http_conn *c);
 
 static inline size_t http_conn_unsent(const struct http_conn *c)
 {

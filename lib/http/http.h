@@ -57,7 +57,26 @@ struct http_app {
 	void (*reject)(void *arg, struct http_exchange *x, enum status why, const char *text);
 	/* Bytes a body of this request may have; called once the head is complete, for requests that have one. NULL: none may. */
 	size_t (*body_limit)(void *arg, struct http_exchange *x);
+	/* True: handle gets the request at once, without its body, which the app then takes with http_body_start. NULL: never. */
+	bool (*streams)(void *arg, struct http_exchange *x);
 };
+
+/*
+ * A body as it comes, in pieces that live until data returns. end is called once: OK, the whole body was there;
+ * PAYLOAD_TOO_LARGE, BAD_REQUEST, REQUEST_TIMEOUT: it will not come, text says why; UNAVAILABLE: the client is gone. end may come while
+ * the body is stopped, data does not. Nothing is called after a reply has begun. A reply before the end gives up the rest of the body and with it the connection.
+ */
+struct http_body_sink {
+	void *arg;
+	void (*data)(void *arg, struct str data);
+	void (*end)(void *arg, enum status s, const char *text);
+};
+
+/* False: there is no body to take (it had none, or was not streamed). data and end are called from the next turn of the loop on. */
+bool http_body_start(struct http_exchange *x, const struct http_body_sink *sink);
+/* While stopped, at most HTTP_PIPELINE_BYTES and the reads of one turn are kept; the rest waits at the client. */
+void http_body_stop(struct http_exchange *x);
+void http_body_go_on(struct http_exchange *x);
 
 /* First header of that name (any case); empty slice when absent. */
 struct str http_header_get(const struct http_request *req, const char *name);
@@ -78,6 +97,8 @@ void http_reply_end(struct http_exchange *x);
 void http_reply_abort(struct http_exchange *x);
 
 bool http_gone(const struct http_exchange *x);
+/* The client has closed its side: it may still read, but most that do this have gone. */
+bool http_half_closed(const struct http_exchange *x);
 
 /* tls may be NULL (an SSL_CTX otherwise, see tls.h; SIGPIPE is then ignored in the process). Does not listen yet. */
 struct http_server *http_server_new(struct event_base *base, const struct http_app *app, void *tls_ctx);

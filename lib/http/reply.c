@@ -114,6 +114,7 @@ void http_reply(struct http_exchange *x, int status, struct str headers, struct 
 		http_conn_answered(c);
 		return;
 	}
+	http_body_give_up(c);
 	buf_clear(out);
 	put_start(c, out, status, headers);
 	if (!has_no_body(status))
@@ -135,6 +136,7 @@ void http_reply_begin(struct http_exchange *x, int status, struct str headers)
 
 	if (c->state == CONN_CLOSED)
 		return;
+	http_body_give_up(c);
 	c->streaming = true;
 	c->reply_headless = is_head_request(x) || has_no_body(status);
 	c->reply_chunked = c->x->head.minor == 1 && !has_no_body(status);
@@ -201,6 +203,11 @@ void http_reply_abort(struct http_exchange *x)
 bool http_gone(const struct http_exchange *x)
 {
 	return x->conn->state == CONN_CLOSED;
+}
+
+bool http_half_closed(const struct http_exchange *x)
+{
+	return x->conn->eof || x->conn->state == CONN_CLOSED;
 }
 
 struct str http_header_get(const struct http_request *req, const char *name)

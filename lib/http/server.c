@@ -455,6 +455,7 @@ void http_server_free(struct http_server *s)
 
 		c = s->conns;
 		with_app = c->state == CONN_APP;
+		c->body_open = false; /* the app is no longer there to hear */
 		http_conn_close(c);
 		if (with_app)
 			http_conn_answered(c);

@@ -174,12 +174,30 @@ static bool check_write(struct db_conn *db, const struct bound *b, struct arena 
 	return good;
 }
 
+static bool check_note(struct db_conn *db, const struct bound *b, struct arena *a)
+{
+	struct actor actor = { 0 };
+	struct query l = { 0 };
+	struct sql q = { 0 };
+	bool good;
+
+	if (!b->event)
+		return true;
+	sql_start(&q, a);
+	export_note(&q, b->plan, &actor, b->event, &l);
+	good = check(db, b->plan, b->op->rpc, buf_cstr(&q.b));
+	buf_fini(&q.b);
+	return good;
+}
+
 static bool check_op(struct db_conn *db, const struct bound *b, struct arena *a)
 {
 	switch (b->op->kind) {
 	case OP_LIST:
 		return check_page(db, b->plan, NULL, a) && check_filters(db, b->plan, a) &&
 		    (!b->plan->owner || (check_page(db, b->plan, "own", a) && check_page(db, b->plan, "team", a)));
+	case OP_EXPORT:
+		return check_note(db, b, a);
 	case OP_GET:
 		return check_get(db, b->plan);
 	case OP_CREATE:

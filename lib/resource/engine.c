@@ -118,6 +118,7 @@ static void dispatch(const struct bound *b, struct rpc_call *call)
 {
 	switch (b->op->kind) {
 	case OP_LIST:
+	case OP_EXPORT:
 		list_run(b, call);
 		break;
 	case OP_GET:

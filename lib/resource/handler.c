@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/codec.h"
+#include "db/array.h"
 #include "resource/internal.h"
 #include "schema/validate.h"
 #include "service/service.h"
@@ -152,25 +154,25 @@ const char *param_i64(struct rpc_call *call, int64_t v)
 	return arena_printf(&call->arena, "%" PRId64, v);
 }
 
+struct handler_key handler_key(struct rpc_call *call, const Crm__V1__Key *key)
+{
+	struct handler_key k = { 0 };
+	char id[UUID_TEXT + 1];
+
+	if (key && key->id && *key->id)
+		k.id = uuid_parse(str_of(key->id), id) ? arena_strdup(&call->arena, str_of(id)) : NULL;
+	else if (key && key->has_seq && key->seq)
+		k.seq = param_i64(call, key->seq);
+	return k;
+}
+
 const char *param_array(struct rpc_call *call, char *const *words, size_t n)
 {
 	struct buf b = { 0 };
-	char *out;
 
-	buf_c(&b, '{');
-	for (size_t i = 0; i < n; i++) {
-		buf_z(&b, i ? ",\"" : "\"");
-		for (const char *c = words[i]; *c; c++) {
-			if (*c == '"' || *c == '\\')
-				buf_c(&b, '\\');
-			buf_c(&b, *c);
-		}
-		buf_c(&b, '"');
-	}
-	buf_c(&b, '}');
-	out = arena_strdup(&call->arena, buf_view(&b));
-	buf_fini(&b);
-	return out;
+	for (size_t i = 0; i < n; i++)
+		db_array_put(&b, str_of(words[i]));
+	return db_array_end(&b, &call->arena);
 }
 
 bool col_is_null(const PGresult *res, int row, int col)

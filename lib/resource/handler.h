@@ -43,6 +43,11 @@ void handler_violation(struct rpc_call *call, struct db_conn *db, enum status s,
 /* Parameters in the arena. NULL or an absent optional gives NULL. */
 const char *param_str(struct rpc_call *call, struct str s);
 const char *param_i64(struct rpc_call *call, int64_t v);
+/* What a Key means, as parameters: one of the two, or neither (no key, or one of no entity). */
+struct handler_key {
+	const char *id, *seq;
+};
+struct handler_key handler_key(struct rpc_call *call, const Crm__V1__Key *key);
 /* PostgreSQL text[] literal. */
 const char *param_array(struct rpc_call *call, char *const *words, size_t n);
 

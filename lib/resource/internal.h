@@ -81,6 +81,7 @@ void seed_fini(void);
 #define LIST_MAX_SORT 4
 #define LIST_MAX_LIMIT 100
 #define LIST_DEFAULT_LIMIT 20
+#define EXPORT_LIMIT 500 /* rows a page; each page is one call and one statement */
 #define LIST_MAX_SEARCH 200
 #define LIST_MAX_CURSOR 6000
 
@@ -139,6 +140,9 @@ void seq_fini(void);
 /* -- idempotency (idempotency.c): a generic write with a key, on a worker */
 struct write;
 void write_on_worker(struct db_conn *db, void *write);
+
+/* Text of the outbox row that says who exports what (query.c). */
+void export_note(struct sql *q, const struct plan *p, const struct actor *a, const char *event, const struct query *l);
 
 /* -- start-up check (check.c) */
 void check_start(void);

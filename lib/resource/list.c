@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "base/wire.h"
+#include "events/relay.h"
 #include "resource/internal.h"
 
 /*
@@ -20,7 +21,7 @@ struct list {
 	struct count_entry *entry;
 	enum status page_status, count_status;
 	int64_t total;
-	bool has_total;
+	bool has_total, noted;
 	char sqlstate[6];
 	atomic_int parts;
 };
@@ -55,7 +56,7 @@ static void page_put(struct buf *b, const struct list *l, const PGresult *res)
 	for (int i = 0; i < n && i < limit; i++) {
 		size_t at = wire_open(b, 1);
 
-		entity_put(b, p, res, i, 0);
+		entity_show(b, p, res, i, 0);
 		wire_close(b, at);
 	}
 	if (n > limit) {
@@ -73,16 +74,18 @@ static void page_done(void *arg, const struct db_result *r)
 	struct buf *b = atomic_load(&l->parts) == 1 ? &engine.reply : &l->body;
 
 	l->page_status = r->status;
+	if (l->noted && r->status == STATUS_OK)
+		relay_wake();
 	if (r->status != STATUS_OK)
 		memcpy(l->sqlstate, r->sqlstate, strnlen(r->sqlstate, sizeof(l->sqlstate) - 1));
 	if (b == &l->body || r->status != STATUS_OK || l->count_status != STATUS_OK) {
 		if (r->status == STATUS_OK)
-			page_put(&l->body, l, r->res[0]);
+			page_put(&l->body, l, r->res[r->n - 1]);
 		list_part(l);
 		return;
 	}
 	buf_clear(b);
-	page_put(b, l, r->res[0]);
+	page_put(b, l, r->res[r->n - 1]);
 	if (l->has_total)
 		wire_put_varint(b, 2, (uint64_t)l->total);
 	buf_fini(&l->body);
@@ -186,6 +189,24 @@ static void total_start(struct list *l, const struct sql *where)
 
 /* -- page ------------------------------------------------------------------------------------------------------------ */
 
+/* The first page of an export and the note of it are one transaction: nothing is shown that is not noted. */
+static void page_noted(struct list *l, const struct db_stmt *page)
+{
+	struct rpc_call *call = l->call;
+	struct sql q = { 0 };
+	struct actor actor;
+	struct db_stmt both[2];
+
+	actor_fill(&actor, call);
+	sql_start(&q, &call->arena);
+	export_note(&q, l->b->plan, &actor, l->b->event, &l->query);
+	both[0] = sql_stmt(&q);
+	both[1] = *page;
+	l->noted = true;
+	db_submit_as(engine.db, DB_WRITE, call->who.tenant_id, call->who.scope, both, 2, call->deadline_us, page_done, l);
+	buf_fini(&q.b);
+}
+
 static void page_start(struct list *l, const struct sql *where)
 {
 	struct rpc_call *call = l->call;
@@ -197,7 +218,10 @@ static void page_start(struct list *l, const struct sql *where)
 	q.n = where->n;
 	query_page(&q, l->b->plan, &l->query, (struct str){ where->b.p, where->b.n });
 	stmt = sql_stmt(&q);
-	db_submit_as(engine.db, DB_READ, call->who.tenant_id, call->who.scope, &stmt, 1, call->deadline_us, page_done, l);
+	if (l->b->op->kind == OP_EXPORT && l->b->event && !l->query.after)
+		page_noted(l, &stmt);
+	else
+		db_submit_as(engine.db, DB_READ, call->who.tenant_id, call->who.scope, &stmt, 1, call->deadline_us, page_done, l);
 	engine.text = q.b;
 }
 
@@ -218,6 +242,11 @@ void list_run(const struct bound *b, struct rpc_call *call)
 	}
 	l->b = b;
 	l->call = call;
+	if (b->op->kind == OP_EXPORT) {
+		l->query.limit = EXPORT_LIMIT;
+		l->query.offset = 0;
+		l->query.want_total = false;
+	}
 	atomic_init(&l->parts, 1);
 	sql_start(&where, &call->arena);
 	query_where(&where, b->plan, &l->query);

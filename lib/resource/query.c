@@ -4,6 +4,7 @@
 
 #include "base/codec.h"
 #include "base/wire.h"
+#include "db/array.h"
 #include "resource/internal.h"
 
 /* -- reading ------------------------------------------------------------------------------------------------------- */
@@ -254,34 +255,15 @@ static const char *sql_op(enum filter_op op)
 	return ops[op];
 }
 
-/* An array literal of texts, as a parameter. */
-static const char *array_param(struct arena *a, const char *const *v, size_t n)
-{
-	struct buf b = { 0 };
-	const char *out;
-
-	buf_c(&b, '{');
-	for (size_t i = 0; i < n; i++) {
-		buf_z(&b, i ? ",\"" : "\"");
-		for (const char *s = v[i]; *s; s++) {
-			if (*s == '"' || *s == '\\')
-				buf_c(&b, '\\');
-			buf_c(&b, *s);
-		}
-		buf_c(&b, '"');
-	}
-	buf_c(&b, '}');
-	out = arena_strdup(a, buf_view(&b));
-	buf_fini(&b);
-	return out;
-}
-
 static void put_array(struct sql *q, const char *const *v, size_t n, const char *type)
 {
 	char array[32];
+	struct buf b = { 0 };
 
 	snprintf(array, sizeof(array), "%s[]", type);
-	sql_value(q, array_param(q->arena, v, n), array);
+	for (size_t i = 0; i < n; i++)
+		db_array_put(&b, str_of(v[i]));
+	sql_value(q, db_array_end(&b, q->arena), array);
 }
 
 static size_t keys_split(struct arena *a, const struct filter *f, bool ids, const char ***out)
@@ -636,4 +618,16 @@ void query_ids(struct sql *q, const struct plan *p, const struct query *l, size_
 		search_like(q, l->search);
 	}
 	buf_printf(&q->b, " ORDER BY t.id LIMIT %zu", limit);
+}
+
+void export_note(struct sql *q, const struct plan *p, const struct actor *a, const char *event, const struct query *l)
+{
+	buf_z(&q->b, "INSERT INTO outbox (event_id, tenant_id, type, entity, after, " SQL_OUTBOX_COLUMNS ") SELECT gen_random_uuid(), ");
+	sql_value(q, a->tenant, "uuid");
+	buf_printf(&q->b, ", '%s', '%s', jsonb_build_object('search', ", event, p->entity);
+	sql_value(q, l->search, "text");
+	buf_z(&q->b, ", 'filters', ");
+	sql_value(q, arena_printf(q->arena, "%zu", l->n_filters), "int");
+	buf_z(&q->b, "), ");
+	sql_actor(q, a);
 }

@@ -39,11 +39,14 @@ struct resource {
 	const char *lower;        /* fields stored in lower case with '_' for spaces: "status source" */
 	const char *defaults;     /* "status=active is_active=true": on create when absent */
 	const char *seed;         /* "stage_seed": SQL function that gives a tenant its first rows; called before its first use, idempotent */
+	/* Rewrites an entity that was read (wire bytes) before it is answered. NULL: it is answered as it is. Any thread. */
+	void (*reveal)(struct str entity, struct buf *out);
 	/* Optional check with an if: may call rpc_violate. present: field numbers that are written. Loop thread. */
 	void (*before_write)(struct rpc_call *call, const struct schema_message *m, struct str entity, bool create);
 };
 
-enum op_kind { OP_LIST, OP_GET, OP_CREATE, OP_UPDATE, OP_DELETE, OP_BULK_CREATE, OP_BULK_UPDATE, OP_BULK_DELETE, OP_REFS, OP_REPORT, OP_HANDLER, OP_LOOP };
+/* OP_EXPORT: a list in large pages, whose first one leaves the method's event ("customers.account.exported"). */
+enum op_kind { OP_LIST, OP_GET, OP_CREATE, OP_UPDATE, OP_DELETE, OP_BULK_CREATE, OP_BULK_UPDATE, OP_BULK_DELETE, OP_EXPORT, OP_REFS, OP_REPORT, OP_HANDLER, OP_LOOP };
 
 struct op {
 	const char *rpc;                 /* "Leads.Create" */

@@ -47,6 +47,7 @@ static struct schema *test_schema;
 static const struct op *test_ops;
 static size_t test_n_ops;
 
+/* Of lib/service, which a test has not. */
 const struct schema *service_schema(void)
 {
 	return test_schema;

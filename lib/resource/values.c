@@ -5,6 +5,7 @@
 
 #include "base/codec.h"
 #include "base/wire.h"
+#include "db/array.h"
 #include "schema/rows.h"
 #include "schema/validate.h"
 
@@ -256,23 +257,14 @@ static void texts_set(struct parse *ps, const struct col *c, struct str entity)
 	struct wire_field f;
 	struct buf b = { 0 };
 
-	buf_c(&b, '{');
 	while (wire_next(&r, &f)) {
 		if (f.number != c->f->number || f.type != WIRE_BYTES)
 			continue;
 		if (!text_param(&ps->call->arena, f.bytes))
 			rpc_violate(ps->call, c->f->name, "characters", "must be valid UTF-8 text without NUL characters", NULL);
-		buf_z(&b, b.n > 1 ? ",\"" : "\"");
-		for (size_t i = 0; i < f.bytes.n; i++) {
-			if (f.bytes.p[i] == '"' || f.bytes.p[i] == '\\')
-				buf_c(&b, '\\');
-			buf_c(&b, f.bytes.p[i]);
-		}
-		buf_c(&b, '"');
+		db_array_put(&b, f.bytes);
 	}
-	buf_c(&b, '}');
-	set_add(ps->v, c, SET_TEXT)->text = arena_strdup(&ps->call->arena, buf_view(&b));
-	buf_fini(&b);
+	set_add(ps->v, c, SET_TEXT)->text = db_array_end(&b, &ps->call->arena);
 }
 
 /* jsonb: the messages as they were sent, without what a writer may not set. */

@@ -259,3 +259,16 @@ void entity_put(struct buf *b, const struct plan *p, const PGresult *res, int ro
 			scalar_put(b, c, res, row, col);
 	}
 }
+
+void entity_show(struct buf *b, const struct plan *p, const PGresult *res, int row, int from)
+{
+	struct buf whole = { 0 };
+
+	if (!p->r->reveal) {
+		entity_put(b, p, res, row, from);
+		return;
+	}
+	entity_put(&whole, p, res, row, from);
+	p->r->reveal(buf_view(&whole), b);
+	buf_fini(&whole);
+}

@@ -7,6 +7,9 @@
 /* Appends the fields of the entity; from: the first result column of the plan's select list. */
 void entity_put(struct buf *b, const struct plan *p, const PGresult *res, int row, int from);
 
+/* The same as the resource shows it: through its reveal, when it has one. */
+void entity_show(struct buf *b, const struct plan *p, const PGresult *res, int row, int from);
+
 /* Cells in either format. */
 int64_t cell_i64(const PGresult *r, int row, int col);
 int64_t cell_us(const PGresult *r, int row, int col);

@@ -32,7 +32,7 @@ static void get_done(void *arg, const struct db_result *r)
 		return;
 	}
 	buf_clear(&engine.reply);
-	entity_put(&engine.reply, g->b->plan, r->res[0], r->row, 0);
+	entity_show(&engine.reply, g->b->plan, r->res[0], r->row, 0);
 	reply_bytes(g->call, &engine.reply);
 }
 

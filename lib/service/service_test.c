@@ -70,6 +70,12 @@ static void on_verify(struct rpc_call *call, struct db_conn *db)
 
 static const struct op ops[] = {
 	{ .rpc = "AuditLogs.NoteExport", .kind = OP_LOOP, .on_loop = on_list },
+	{ .rpc = "AuditLogs.Observe", .kind = OP_LOOP, .on_loop = on_list },
+	{ .rpc = "Privacy.Export", .kind = OP_LOOP, .on_loop = on_list },
+	{ .rpc = "Privacy.Erase", .kind = OP_LOOP, .on_loop = on_list },
+	{ .rpc = "LegalHolds.List", .kind = OP_LOOP, .on_loop = on_list },
+	{ .rpc = "LegalHolds.Create", .kind = OP_LOOP, .on_loop = on_list },
+	{ .rpc = "LegalHolds.Delete", .kind = OP_LOOP, .on_loop = on_list },
 	{ .rpc = "AuditLogs.Stats", .kind = OP_LOOP, .on_loop = on_list },
 	{ .rpc = "AuditLogs.Compliance", .kind = OP_LOOP, .on_loop = on_list },
 	{ .rpc = "SecurityEvents.List", .kind = OP_LOOP, .on_loop = on_list },

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import uuid
 
 import pytest
@@ -158,7 +159,7 @@ def test_export_csv_holds_every_row_in_order_and_no_formula(fresh):
     audited(fresh, n, resource="lead")
     r = fresh.backend.get("/audit/export", params={"resource": "leads", "sort": "sequence", "order": "asc"}, headers={"User-Agent": "=cmd()"})
     assert r.status_code == 200 and r.headers["Content-Type"].startswith("text/csv")
-    assert r.headers["Content-Disposition"] == 'attachment; filename="audit-logs.csv"' and r.headers["Transfer-Encoding"] == "chunked"
+    assert re.fullmatch(r'attachment; filename="audit-logs-\d{4}-\d\d-\d\d\.csv"', r.headers["Content-Disposition"]) and r.headers["Transfer-Encoding"] == "chunked"
     rows = list(csv.DictReader(io.StringIO(r.content.decode(), newline="")))
     assert len(rows) == n and [int(x["sequence"]) for x in rows] == sorted(int(x["sequence"]) for x in rows)
     assert all(x["action"] == "created" and x["resource"] == "lead" and json.loads(x["after"])["given"].startswith("E") for x in rows)
@@ -175,7 +176,7 @@ def test_export_json_equals_the_list(fresh):
         lead(fresh, f'Quote " comma, line\n{i}')
     audited(fresh, 3, resource="lead")
     r = fresh.backend.get("/audit/export", params={"format": "json", "resource": "lead"})
-    assert r.headers["Content-Disposition"] == 'attachment; filename="audit-logs.json"'
+    assert re.fullmatch(r'attachment; filename="audit-logs-\d{4}-\d\d-\d\d\.json"', r.headers["Content-Disposition"])
     assert r.json() == fresh.backend.get("/audit/logs", params={"resource": "lead"}).json()["data"]
     table = list(csv.DictReader(io.StringIO(fresh.backend.get("/audit/export", params={"resource": "lead"}).content.decode(), newline="")))
     assert [json.loads(x["after"]) for x in table] == [x["after"] for x in r.json()]

@@ -1,11 +1,12 @@
 """Many customers at once: in one call, and by a job that a crash does not stop or double."""
 
+import concurrent.futures
 import time
 import uuid
 
 import faults
 import pytest
-from conftest import BASE, wait_until  # noqa: F401
+from conftest import wait_until
 
 NOBODY = "019a0000-0000-7000-8000-00000000dead"
 
@@ -26,11 +27,6 @@ def customers(face, n, **more):
 
 def tag_names(face, customer):
     return [t["name"] for t in ok(face.get(f"/customers/{customer}"))["tags"]]
-
-
-def sql(stack_sql):
-    """One statement as the superuser of the stack's own PostgreSQL."""
-    return faults.sql(stack_sql)
 
 
 def test_update_by_ids_gives_each_its_result(fresh):
@@ -92,7 +88,7 @@ def test_delete_counts_and_never_reaches_another_company(fresh, other):
 def test_assign_and_tag(fresh):
     face = fresh.backend
     ids = customers(face, 2)
-    me = ok(face.get("/auth/me"))["id"]
+    me = ok(face.get("/users/profile"))["id"]
     assert ok(face.post("/customers/bulk/assign", json={"ids": ids, "assignedTo": me}))["succeeded"] == 2
     assert ok(face.get(f"/customers/{ids[0]}"))["assignedTo"] == me
     refused(face.post("/customers/bulk/assign", json={"ids": ids, "assignedTo": NOBODY}), "assignedTo")
@@ -123,13 +119,8 @@ def history(tenant, customer):
 
 
 def many(tenant, n, industry="Mass"):
-    """Rows of one company straight into its table, as a bulk create would leave them; the point is what changes them."""
-    ids = []
-    for at in range(0, n, 500):
-        import concurrent.futures
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            ids += pool.map(lambda i: ok(tenant.backend.post("/customers", json={"companyName": f"M{i}", "industry": industry}), 201)["id"], range(at, min(n, at + 500)))
-    return ids
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda i: ok(tenant.backend.post("/customers", json={"companyName": f"M{i}", "industry": industry}), 201)["id"], range(n)))
 
 
 def job_of(tenant, job):

@@ -117,7 +117,7 @@ class Config:
     def make_secrets(self):
         """Keys of this installation, made once. Readable by their owner only."""
         self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in ("envelope.key", "key-encryption.key", "audit-signing.key", "redis.password"):
+        for name in ("envelope.key", "key-encryption.key", "audit-signing.key", "audit-master.key", "redis.password"):
             path = self.secrets / name
             if path.exists():
                 continue
@@ -153,15 +153,19 @@ class Config:
             "SCHEMA_DIR": str(ROOT / f"svc-{service}" / "schema"),
             "COMMON_SCHEMA_DIR": str(ROOT / "lib/db/schema"),
         }
+        if service in ("auth", "audit"):
+            table["MAIL_URL"] = os.environ.get("MAIL_URL") or f"folder:{self.run / 'outbox'}"
+            table["MAIL_TEMPLATE_DIR"] = str(ROOT / f"svc-{service}/mail")
         if service == "auth":
             table["KEY_ENCRYPTION_KEY_FILE"] = str(self.secrets / "key-encryption.key")
-            table["MAIL_URL"] = os.environ.get("MAIL_URL") or f"folder:{self.run / 'outbox'}"
-            table["MAIL_TEMPLATE_DIR"] = str(ROOT / "svc-auth/mail")
+            table["BLOB_URL"] = os.environ.get("BLOB_URL") or f"file:{self.run / 'blobs'}"
             table["COMMON_PASSWORDS_FILE"] = str(ROOT / "svc-auth/passwords/common.txt")
         if service == "audit":
             table["BUS_OWNER_DATABASE_URL"] = self.database("bus_owner")
             table["BUS_SCHEMA_DIR"] = str(ROOT / "lib/events/schema/bus")
             table["AUDIT_SIGNING_KEY_FILE"] = str(self.secrets / "audit-signing.key")
+            table["SERVICES"] = " ".join(f"{s}=tcp://127.0.0.1:{self.ports[s.upper()]}" for s in SERVICES if s != "audit")
+            table["AUDIT_MASTER_KEY_FILE"] = str(self.secrets / "audit-master.key")
             table["AUDIT_CHECKPOINT_FILE"] = str(self.checkpoints)
         return table
 
@@ -171,6 +175,8 @@ class Config:
             "LISTEN": f"127.0.0.1:{p['API']}=backend,saas,system 127.0.0.1:{p['API2']}=elevate,mvp",
             "SERVICES": " ".join(f"{s}=tcp://127.0.0.1:{p[s.upper()]}" for s in SERVICES),
             "ADMIN_LISTEN": f"127.0.0.1:{p['ADMIN']}",
+            "BLOB_URL": os.environ.get("BLOB_URL") or f"file:{self.run / 'blobs'}",
+            "EXPORT_DIR": str(self.run),
             "DIALECT_DIR": str(ROOT / "build/gen/dialects"),
             "DOCS_DIR": str(ROOT / "build/vendor/swagger-ui-dist"),
         }

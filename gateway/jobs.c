@@ -1,0 +1,64 @@
+/* A queue, the threads that empty it, and the way back. */
+#include "gateway/jobs.h"
+
+#include <pthread.h>
+
+#include "base/log.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t some = PTHREAD_COND_INITIALIZER;
+static struct job *first, **last = &first;
+
+static void *loop(void *unused)
+{
+	for (;;) {
+		struct job *j;
+
+		pthread_mutex_lock(&lock);
+		while (!first)
+			pthread_cond_wait(&some, &lock);
+		j = first;
+		first = j->next;
+		if (!first)
+			last = &first;
+		pthread_mutex_unlock(&lock);
+		j->run(j);
+		handoff_push(j->back, &j->node);
+	}
+	return NULL;
+}
+
+void jobs_start(unsigned threads)
+{
+	pthread_t t;
+
+	for (unsigned i = 0; i < threads; i++) {
+		if (pthread_create(&t, NULL, loop, NULL) != 0 || pthread_detach(t) != 0)
+			log_die("JOBS-START", "no thread for jobs");
+	}
+}
+
+void jobs_submit(struct job *j, struct handoff *back, void (*run)(struct job *j), void (*done)(struct job *j))
+{
+	j->back = back;
+	j->run = run;
+	j->done = done;
+	j->next = NULL;
+	pthread_mutex_lock(&lock);
+	*last = j;
+	last = &j->next;
+	pthread_cond_signal(&some);
+	pthread_mutex_unlock(&lock);
+}
+
+void jobs_done(void *arg)
+{
+	struct handoff_node *at = handoff_take(arg), *next;
+
+	for (; at; at = next) {
+		struct job *j = (struct job *)at;
+
+		next = at->next;
+		j->done(j);
+	}
+}
