@@ -198,7 +198,7 @@ static enum status job_progress(struct db_conn *db, const struct job *j)
 	s = db_exec(db, &res,
 	    "UPDATE job j SET position = $2::bigint, done = $3::bigint, failed = $4::bigint, state = $5, attempts = 0, version = j.version + 1, updated_at = now(),"
 	    " rate = (($3::bigint + $4::bigint) / greatest(extract(epoch FROM clock_timestamp() - j.started_at), 0.001))::bigint,"
-	    " finished_at = CASE WHEN $5 = 'done' THEN clock_timestamp() END, lease_until = clock_timestamp() + $6::int * interval '1 second'"
+	    " finished_at = CASE WHEN $5 = 'done' THEN clock_timestamp() END, payload = CASE WHEN $5 <> 'done' THEN j.payload END, caller = CASE WHEN $5 <> 'done' THEN j.caller END, lease_until = clock_timestamp() + $6::int * interval '1 second'"
 	    " WHERE j.id = $1::uuid RETURNING j.seq, j.version, " JOB_JSON, 6, params);
 	if (s == STATUS_OK && end)
 		s = job_event(call, db, "finished", j->id, res);
@@ -219,7 +219,7 @@ static void job_fail(struct db_conn *db, const struct claim *c, struct rpc_call 
 
 	if (s == STATUS_OK)
 		s = db_exec(db, &res,
-		    "UPDATE job j SET state = 'failed', error = $3, finished_at = now(), version = j.version + 1, updated_at = now()"
+		    "UPDATE job j SET state = 'failed', error = $3, finished_at = now(), payload = NULL, caller = NULL, version = j.version + 1, updated_at = now()"
 		    " WHERE j.id = $1::uuid AND j.state = 'running' AND j.lease_by = $2::uuid RETURNING j.seq, j.version, " JOB_JSON, 3, params);
 	if (s == STATUS_OK && PQntuples(res) == 1)
 		s = job_event(call, db, "failed", c->id, res);

@@ -3,6 +3,7 @@ CALL entity_table('job', 'kind text NOT NULL, state text NOT NULL DEFAULT ''queu
 	percent bigint GENERATED ALWAYS AS (CASE WHEN total > 0 THEN (done + failed) * 100 / total ELSE 100 END) STORED, rate bigint, started_at timestamptz, finished_at timestamptz, error text,
 	position bigint NOT NULL DEFAULT 0, payload bytea, caller jsonb, attempts int NOT NULL DEFAULT 0, lease_by uuid, lease_until timestamptz');
 CALL entity_name('job', 'r.kind');
+-- what was asked for (payload) and by whom (caller) is kept no longer than it is needed: there may be personal data in it
 CREATE INDEX job_open ON job (created_at) WHERE state IN ('queued', 'running');
 
 CREATE TABLE job_item (
@@ -43,6 +44,8 @@ BEGIN
 			RAISE EXCEPTION 'The job is over already: it is %', OLD.state USING ERRCODE = 'CR409';
 		END IF;
 		NEW.finished_at := clock_timestamp();
+		NEW.payload := NULL;
+		NEW.caller := NULL;
 	END IF;
 	RETURN NEW;
 END $$;
