@@ -191,7 +191,7 @@ def test_a_killed_service_goes_on_without_doubles(fresh):
     out = ok(fresh.backend.post("/customers/bulk/update", json={"filter": {"industry": "Crash"}, "updates": {"size": "after"}}), 202)
     wait_until(lambda: job_of(fresh, out["jobId"])["done"] > 0, 20, 0.005)
     faults.kill("svc-customers")
-    [row] = faults.psql(f"SELECT state || ' ' || done FROM customers.job WHERE id = '{out['jobId']}'")
+    [[row]] = faults.psql(f"SELECT state || ' ' || done FROM customers.job WHERE id = '{out['jobId']}'")
     state, done = row.split()
     assert state == "running" and 0 < int(done) < 3000
     wait_until(lambda: fresh.native.get(f"/jobs/{out['jobId']}").status_code == 200, 30)
