@@ -29,8 +29,14 @@ fuzz: $(FUZZ_BIN) $(DESCS) $(DIALECT_PB) ## build the fuzz targets and run each 
 bench: build ## measure product against raw statement, print the table, write build/bench.json
 	@tests/bench/run
 
+chaos: build ## CHAOS_SECONDS (600) of writes on BUS (postgres) while processes are killed; nothing lost, nothing doubled
+	@tests/chaos/run
+
 lint: ## banned functions, formats, shell scripts
 	@tools/lint
+
+contracts: ## are the contracts compatible with those of the last release? (tools/contracts says more)
+	@tools/contracts check
 
 stop: ## stop what `make run` started
 	@./crm stop
@@ -38,4 +44,4 @@ stop: ## stop what `make run` started
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: help run deps test-deps build test unit fuzz bench lint stop clean
+.PHONY: help run deps test-deps build test unit fuzz bench chaos lint contracts stop clean

@@ -67,6 +67,35 @@ static void become(struct request *r, struct principal_entry *e)
 	r->caller = (struct caller){ str_of(e->who.tenant_id), str_of(e->who.user_id), e->who.tenant_seq, e->who.user_seq };
 }
 
+/* The entry of a request that waits, as it is now. False: it is not good any more. */
+static bool follow(struct request *r, struct principal_entry **slot, int64_t now)
+{
+	struct principal_entry *e = *slot, *newer;
+	enum verdict verdict;
+
+	if (e->who.expires_us && e->who.expires_us <= now)
+		return false;
+	newer = refresh(r->w, e, &verdict);
+	if (!newer || verdict == VERDICT_DEAD || newer->refused)
+		return false;
+	if (newer != e) {
+		principals_hold(newer);
+		*slot = newer;
+		principals_rele(e);
+	}
+	return true;
+}
+
+bool auth_still_good(struct request *r)
+{
+	int64_t now = clock_us();
+
+	if (!follow(r, &r->token, now) || !follow(r, &r->who, now))
+		return false;
+	become(r, r->who);
+	return principal_may(&r->who->who, r->route->rpc->permission);
+}
+
 /* -- asking svc-auth */
 
 /* What the answer is worth; held. NULL: none (r->resolving.status says why). */

@@ -65,7 +65,7 @@ static enum step_result serve_start(struct request *r)
 	buf_clear(b);
 	buf_z(b, "{\"name\":\"crm\",");
 	put_member(b, "version", crm_version);
-	buf_z(b, ",\"docs\":\"/docs\",\"openapi\":\"/openapi.json\",");
+	buf_z(b, ",\"docs\":\"/docs\",\"openapi\":\"/openapi.json\",\"asyncapi\":\"/asyncapi.json\",");
 	put_dialects(r, b);
 	buf_c(b, '}');
 	return reply_send(r, 200, JSON_TYPE, buf_view(b));
@@ -95,6 +95,17 @@ static enum step_result serve_openapi(struct request *r)
 		return reply_error(r, STATUS_NOT_FOUND, NULL);
 	buf_clear(b);
 	faces_openapi(r->faces, face, str_of(server_url(r, face)), b);
+	r->cache_control = STR("no-cache");
+	return reply_send(r, 200, JSON_TYPE, buf_view(b));
+}
+
+static enum step_result serve_asyncapi(struct request *r)
+{
+	struct buf *b = &r->w->body;
+
+	buf_clear(b);
+	if (!faces_asyncapi(r->faces, r->origin.scheme, r->origin.authority, b))
+		return reply_error(r, STATUS_NOT_FOUND, NULL);
 	r->cache_control = STR("no-cache");
 	return reply_send(r, 200, JSON_TYPE, buf_view(b));
 }
@@ -168,6 +179,7 @@ static enum step_result serve_docs_file(struct request *r)
 static const struct builtin builtins[] = {
 	{ "/", false, serve_start },
 	{ "/openapi.json", false, serve_openapi_index },
+	{ "/asyncapi.json", false, serve_asyncapi },
 	{ "/openapi/", true, serve_openapi },
 	{ "/docs", false, serve_docs },
 	{ "/docs/start.js", false, serve_start_script },

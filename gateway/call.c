@@ -1,5 +1,6 @@
 /* Steps: the body becomes a message, the service is called, its reply becomes the dialect's answer. */
 #include "base/log.h"
+#include "gateway/feed.h"
 #include "gateway/request.h"
 
 struct rpc_request request_call(const struct request *r)
@@ -213,6 +214,8 @@ enum step_result step_call(struct request *r)
 		buf_fini(payload);
 		return reply_error(r, STATUS_UNAVAILABLE, NULL);
 	}
+	if (r->route->feed)
+		return feed_start(r);
 	if (r->route->export_name)
 		return export_start(r);
 	if (r->route->upload_part)

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "base/version.h"
+
 static size_t common(const char *a, size_t n, const char *b)
 {
 	size_t i = 0;
@@ -118,7 +120,7 @@ void faces_rele(struct faces *f)
 {
 	if (!f || atomic_fetch_sub(&f->refs, 1) != 1)
 		return;
-	for (size_t i = 0; i < f->n; i++) {
+	for (size_t i = 0; i < sizeof(f->openapi) / sizeof(f->openapi[0]); i++) {
 		free(f->openapi[i].server);
 		buf_fini(&f->openapi[i].text);
 	}
@@ -159,17 +161,39 @@ const struct schema_method *faces_owner(const struct faces *f, struct str entity
 	return NULL;
 }
 
+/* True: the document that is kept is of another server, and is to be made again. Under the lock. */
+static bool document_is_other(struct faces *f, size_t i, struct str server)
+{
+	if (f->openapi[i].server && str_eq(str_of(f->openapi[i].server), server))
+		return false;
+	free(f->openapi[i].server);
+	f->openapi[i].server = xstrndup(server.p, server.n);
+	buf_clear(&f->openapi[i].text);
+	return true;
+}
+
 void faces_openapi(struct faces *f, const struct face *face, struct str server, struct buf *out)
 {
 	size_t i = (size_t)(face - f->rows);
 
 	pthread_mutex_lock(&f->openapi_lock);
-	if (!f->openapi[i].server || !str_eq(str_of(f->openapi[i].server), server)) {
-		free(f->openapi[i].server);
-		f->openapi[i].server = xstrndup(server.p, server.n);
-		buf_clear(&f->openapi[i].text);
+	if (document_is_other(f, i, server))
 		dialect_openapi(f->dialects, face->dialect, server, &f->openapi[i].text);
-	}
 	buf_str(out, buf_view(&f->openapi[i].text));
 	pthread_mutex_unlock(&f->openapi_lock);
+}
+
+bool faces_asyncapi(struct faces *f, struct str scheme, struct str authority, struct buf *out)
+{
+	struct buf server = { 0 };
+	size_t before = out->n;
+
+	buf_printf(&server, "%.*s://%.*s", STR_FMT(scheme), STR_FMT(authority));
+	pthread_mutex_lock(&f->openapi_lock);
+	if (document_is_other(f, FACES_MAX, buf_view(&server)))
+		(void)dialects_asyncapi(f->dialects, crm_version, scheme, authority, &f->openapi[FACES_MAX].text);
+	buf_str(out, buf_view(&f->openapi[FACES_MAX].text));
+	pthread_mutex_unlock(&f->openapi_lock);
+	buf_fini(&server);
+	return out->n > before;
 }

@@ -51,7 +51,7 @@ struct faces {
 	struct {
 		char *server;
 		struct buf text;
-	} openapi[FACES_MAX]; /* by row: the document last made */
+	} openapi[FACES_MAX + 1]; /* by row, the last is AsyncAPI: the document last made */
 };
 
 /* Takes the caller's reference to ds, also on failure. NULL: *why (in a, or static) names the listener and the dialect. */
@@ -65,6 +65,8 @@ const struct face *faces_find(const struct faces *f, struct str name);
 const struct face *faces_by_host(const struct faces *f, struct str host);
 /* Appends the OpenAPI document. Any thread. */
 void faces_openapi(struct faces *f, const struct face *face, struct str server, struct buf *out);
+/* The same for AsyncAPI; server "http://host:5000". False: there is no feed. */
+bool faces_asyncapi(struct faces *f, struct str scheme, struct str authority, struct buf *out);
 const struct schema_method *faces_owner(const struct faces *f, struct str entity);
 
 #endif

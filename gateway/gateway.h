@@ -35,11 +35,12 @@
 struct gateway;
 struct request;
 struct route_series;
+struct feed;
 
 /* Numbers of one thread, published for /metrics once a second. */
 struct worker_numbers {
 	struct http_stats http;
-	size_t principals, refs;
+	size_t principals, refs, feed_clients;
 	struct rpc_service_stats services[SERVICES_MAX * 4];
 	size_t n_services;
 };
@@ -66,6 +67,7 @@ struct worker {
 	struct route_series *series; /* metric series by route and status */
 	unsigned exports, uploads;   /* under way */
 	struct handoff jobs_done;    /* what the job threads give back */
+	struct feed *feed;
 	int wake_fd;                 /* eventfd: the control thread has news */
 	struct event *wake, *tick;
 	struct handoff counted;      /* requests whose limit has been asked for */

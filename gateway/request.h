@@ -100,6 +100,9 @@ bool limit_bad_credential(struct request *r);
 /* auth.c: what waits for signing keys goes on. */
 void auth_keys_arrived(struct worker *w);
 
+/* auth.c: may the request, which has been waiting, still be answered as whom it was made? Brings r->who up to date. */
+bool auth_still_good(struct request *r);
+
 /* call.c: a call with this request's ids and deadline; payload, rpc, lane and done are the caller's to fill. */
 struct rpc_request request_call(const struct request *r);
 /* call.c: answers with the service's refusal. */

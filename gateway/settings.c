@@ -31,6 +31,7 @@ const struct setting gateway_settings_rows[] = {
 	TEXT("LOG_FORMAT", log_format, "auto", "json, text or auto (text on a terminal)"),
 	TEXT("LOG_LEVEL", log_level, "info", "debug, info, warn or error"),
 	INT("MAX_CONNECTIONS", max_connections, "10000", 16, 1000000, "client connections, all threads together"),
+	INT("FEED_CLIENTS", feed_clients, "1000", 1, 1000000, "clients of one tenant that wait for events (/v1/events) at once"),
 	INT("BODY_LIMIT", body_limit, "1048576", 1024, 67108864, "bytes a request body may have"),
 	INT("UPLOAD_LIMIT", upload_limit, "27262976", 1024, 268435456, "bytes a body of multipart/form-data may have; it is streamed, not kept"),
 	INT("JOB_THREADS", job_threads, "4", 1, 64, "threads that read and write the blob store and complete xlsx files"),

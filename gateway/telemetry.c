@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "gateway/feed.h"
 #include "telemetry/metrics.h"
 
 #define SERIES_CACHE 1024 /* direct-mapped, per thread */
@@ -93,7 +94,8 @@ void telemetry_answered(struct request *r, int http)
 
 void telemetry_publish(struct worker *w)
 {
-	struct worker_numbers now = { .http = http_server_stats(w->http), .principals = principals_count(w->principals), .refs = ref_cache_count(w->refs) };
+	struct worker_numbers now = { .http = http_server_stats(w->http), .principals = principals_count(w->principals), .refs = ref_cache_count(w->refs),
+		.feed_clients = feed_clients(w->feed) };
 	size_t max = sizeof(now.services) / sizeof(now.services[0]);
 
 	now.n_services = rpc_client_stats(w->rpc, now.services, max);
@@ -106,7 +108,7 @@ void telemetry_publish(struct worker *w)
 
 struct sums {
 	struct http_stats http;
-	size_t principals, refs;
+	size_t principals, refs, feed_clients;
 	struct rpc_service_stats services[SERVICES_MAX * 4];
 	size_t n_services;
 };
@@ -142,6 +144,7 @@ static void add_worker(struct sums *sum, struct worker *w, bool first)
 	sum->http.too_many += n->http.too_many;
 	sum->principals += n->principals;
 	sum->refs += n->refs;
+	sum->feed_clients += n->feed_clients;
 	for (size_t i = 0; i < n->n_services; i++)
 		add_service(&sum->services[i], &n->services[i], first || i >= sum->n_services);
 	if (n->n_services > sum->n_services)
@@ -208,6 +211,7 @@ void telemetry_print(void *arg, struct buf *out)
 	one(out, "crm_gateway_bytes_sent_total", "counter", "Bytes to clients", (double)s.http.bytes_out);
 	one(out, "crm_gateway_principals", "gauge", "Verified principals in the caches", (double)s.principals);
 	one(out, "crm_gateway_references", "gauge", "Names of references in the caches", (double)s.refs);
+	one(out, "crm_gateway_feed_clients", "gauge", "Clients of the feed that are connected", (double)s.feed_clients);
 	one(out, "crm_gateway_revocations", "gauge", "Revocations and epochs that still matter", (double)revocations_count(g->revocations));
 	one(out, "crm_gateway_rate_buckets", "gauge", "Rate limit counters", (double)counters_count(g->counters));
 	print_watch(out, watch_stats(g->watch));

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "gateway/feed.h"
 #include "gateway/request.h"
 #include "gateway/telemetry.h"
 
@@ -103,6 +104,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 	if (atomic_load(&w->g->draining) && !w->draining) {
 		w->draining = true;
 		http_server_drain(w->http, on_idle, w);
+		feed_drain(w->feed);
 	}
 }
 
@@ -154,6 +156,7 @@ void worker_start(struct worker *w, struct gateway *g, unsigned index)
 	for (size_t i = 0; i < g->n_services; i++)
 		rpc_client_add(w->rpc, g->services[i].name, g->services[i].urls);
 	handoff_init(&w->counted, w->base, limit_counted, w);
+	w->feed = feed_new(w);
 	listen_all(w);
 	w->wake = event_new(w->base, w->wake_fd, EV_READ | EV_PERSIST, on_wake, w);
 	w->tick = event_new(w->base, -1, EV_PERSIST, on_tick, w);

@@ -16,6 +16,10 @@ extern const struct resource entry_resource, security_event_resource, retention_
 extern const struct op audit_ops[];
 extern const size_t audit_n_ops;
 
+/* Every topic of the product. */
+extern const char *const audit_topics[];
+extern const size_t audit_n_topics;
+
 struct signer;
 /* The key that signs ends and cuts; NULL before audit_start. */
 extern const struct signer *audit_signer;

@@ -64,7 +64,9 @@ static void put_uuid(struct buf *b, uint32_t number, struct str s)
 {
 	uint8_t raw[16];
 
-	if (s.n && uuid_to_bytes(s, raw))
+	if (s.n == sizeof raw)
+		wire_put_bytes(b, number, s);
+	else if (s.n && uuid_to_bytes(s, raw))
 		wire_put_bytes(b, number, (struct str){ (const char *)raw, sizeof raw });
 }
 

@@ -18,7 +18,7 @@ enum canonical_field { CANON_ID = 1, CANON_TIME, CANON_TYPE, CANON_ACTION, CANON
 
 /* One entry as it is hashed; slices are somebody else's. Empty means absent. */
 struct chain_entry {
-	struct str id, user_id; /* UUID text */
+	struct str id, user_id; /* UUID text, or the 16 bytes of one */
 	int64_t created_us, resource_seq, resource_version;
 	struct str type, action, resource, resource_id, api_key_id, ip, user_agent, request_id, dialect, before, after;
 	const struct str *changed;
@@ -45,7 +45,7 @@ struct chain_report {
 };
 
 /*
- * Recomputes the whole chain of a tenant in a snapshot of its own, 2,000 entries at a time. Finds what was changed, removed,
+ * Recomputes the whole chain of a tenant in a snapshot of its own, as a stream. Finds what was changed, removed,
  * added or moved, and columns that say something else than what was hashed. A chain that retention has cut begins behind the
  * cut; public_key (may be NULL: not checked) is whose signature the cut must have. It cannot find that the end was cut together
  * with the chain's head, or that everything was written anew: that needs a hash kept elsewhere (head_hash is for that).

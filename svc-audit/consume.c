@@ -12,13 +12,15 @@
 #include "svc-audit/audit.h"
 #include "svc-audit/chain.h"
 #include "svc-audit/checkpoint.h"
+#include "svc-audit/feed.h"
 #include "svc-audit/sign.h"
 #include "svc-audit/subject.h"
 #include "telemetry/metrics.h"
 
 #define VERIFY_STATEMENT_TIMEOUT_MS 30000
 
-static const char *const topics[] = { "crm.auth.v1", "crm.customers.v1", "crm.sales.v1", "crm.audit.v1" };
+const char *const audit_topics[] = { "crm.auth.v1", "crm.customers.v1", "crm.sales.v1", "crm.audit.v1" };
+const size_t audit_n_topics = sizeof audit_topics / sizeof audit_topics[0];
 
 const struct audit_settings *audit_settings;
 const struct signer *audit_signer;
@@ -65,16 +67,18 @@ void audit_start(const struct service_settings *s, struct event_base *base, stru
 		.bus_url = s->bus_url,
 		.database_url = s->database_url,
 		.schema = "audit",
-		.topics = topics,
-		.n_topics = sizeof topics / sizeof topics[0],
+		.topics = audit_topics,
+		.n_topics = audit_n_topics,
 		.handle = handle,
 	});
+	feed_start(s, base, db);
 }
 
 void audit_stop(void)
 {
 	consumer_stop(consumer);
 	consumer = NULL;
+	feed_stop();
 	checkpoint_stop();
 	mail_queue_stop();
 }
@@ -85,6 +89,7 @@ void audit_metrics(struct buf *out)
 
 	if (!consumer)
 		return;
+	feed_metrics(out);
 	consumer_metrics(consumer, out);
 	metrics_one(out, "crm_audit_alerts_fired_total", "counter", "Alert rules that fired", (double)alerts_fired());
 	metrics_one(out, "crm_audit_checkpoints_total", "counter", "Ends of chains signed", (double)k.signed_ends);

@@ -2,6 +2,7 @@
 #include "svc-audit/audit.h"
 #include "svc-audit/privacy.h"
 #include "svc-audit/subject.h"
+#include "svc-audit/feed.h"
 
 const struct resource entry_resource = {
 	.message = "crm.v1.AuditEntry",
@@ -74,5 +75,7 @@ const struct op audit_ops[] = {
 	{ .rpc = "AlertRules.Create", .kind = OP_CREATE, .resource = &alert_rule_resource },
 	{ .rpc = "AlertRules.Update", .kind = OP_UPDATE, .resource = &alert_rule_resource },
 	{ .rpc = "AlertRules.Delete", .kind = OP_DELETE, .resource = &alert_rule_resource },
+	{ .rpc = "Feed.Read", .kind = OP_LOOP, .on_loop = feed_read },
+	{ .rpc = "Feed.Moved", .kind = OP_LOOP, .on_loop = feed_moved },
 };
 const size_t audit_n_ops = sizeof audit_ops / sizeof audit_ops[0];

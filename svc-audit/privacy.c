@@ -171,7 +171,9 @@ static struct str question(struct privacy *p)
 	struct json_error err;
 	const struct json *list = p->erasing ? json_parse(&p->call->arena, str_of(p->subjects), &err) : NULL;
 
-	q.subject = arena_alloc(&p->call->arena, ((list ? list->n : 0) + 1) * sizeof(*q.subject));
+	const Crm__V1__SubjectsReply *found = p->erasing ? NULL : replies_of(p);
+
+	q.subject = arena_alloc(&p->call->arena, ((list ? list->n : 0) + (found ? found->n_subject : 0) + 1) * sizeof(*q.subject));
 	for (const struct json *v = list ? list->child : NULL; v; v = v->next)
 		put_subject(p, &q, json_get(v, STR("entity"), false)->text, json_get(v, STR("id"), false)->text);
 	if (!p->erasing) {
@@ -179,6 +181,9 @@ static struct str question(struct privacy *p)
 		q.has_to_erase = q.to_erase = p->erase;
 		if (p->req->id)
 			put_subject(p, &q, str_of(p->req->entity), str_of(p->req->id));
+		/* what is about them may be another service's: it is told who was found */
+		for (size_t i = 0; found && i < found->n_subject; i++)
+			put_subject(p, &q, str_of(found->subject[i]->entity), str_of(found->subject[i]->id));
 	}
 	return handler_pack(p->call, &q);
 }

@@ -102,6 +102,8 @@ enum status privacy_end(struct rpc_call *call, struct db_conn *db, const char *b
 	if (s == STATUS_OK)
 		s = bus_scrub(bus_url, ids, changed);
 	if (s == STATUS_OK)
+		s = feed_scrub(call, db, ids);
+	if (s == STATUS_OK)
 		s = db_exec(db, NULL, "UPDATE erasure SET done_at = now() WHERE done_at IS NULL", 0, NULL);
 	return s == STATUS_OK && changed ? note(call, db, "audit.privacy.erased", subjects) : s;
 }

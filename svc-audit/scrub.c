@@ -9,6 +9,8 @@
 #include "events/bus.h"
 #include "events/event.h"
 #include "events/pgconn.h"
+#include "proto/audit.pb-c.h"
+#include "resource/handler.h"
 
 #define BUS_TIMEOUT_MS 20000
 #define BUS_WAIT_US 3000000
@@ -79,5 +81,39 @@ enum status bus_scrub(const char *bus_url, const char *ids, bool changed)
 		s = record_empty(c, r, i);
 	PQclear(r);
 	PQfinish(c);
+	return s;
+}
+
+/* The event again, without the entity. */
+static enum status event_empty(struct rpc_call *call, struct db_conn *db, const char *place, struct str hex)
+{
+	uint8_t *raw = arena_alloc(&call->arena, hex.n / 2 + 1);
+	Crm__V1__FeedEvent *e;
+	struct str value;
+	char *text;
+	const char *params[2] = { place };
+
+	if (hex.n < 2 || !hex_decode((struct str){ hex.p + 2, hex.n - 2 }, raw, (hex.n - 2) / 2))
+		return STATUS_INTERNAL;
+	e = handler_unpack(call, &crm__v1__feed_event__descriptor, (struct str){ (char *)raw, (hex.n - 2) / 2 });
+	if (!e || !e->data || !e->data->has_entity)
+		return e ? STATUS_OK : STATUS_INTERNAL;
+	e->data->has_entity = false;
+	value = handler_pack(call, e);
+	text = arena_zalloc(&call->arena, 2 * value.n + 3);
+	memcpy(text, "\\x", 2);
+	hex_encode(value.p, value.n, text + 2);
+	params[1] = text;
+	return db_exec(db, NULL, "UPDATE feed SET value = $2::bytea WHERE position = $1::bigint", 2, params);
+}
+
+enum status feed_scrub(struct rpc_call *call, struct db_conn *db, const char *ids)
+{
+	PGresult *r = NULL;
+	enum status s = db_exec(db, &r, "SELECT f.position, f.value FROM feed f WHERE EXISTS (SELECT FROM unnest($1::text[]) i WHERE position(convert_to(i, 'UTF8') IN f.value) > 0)", 1, &ids);
+
+	for (int i = 0; s == STATUS_OK && i < PQntuples(r); i++)
+		s = event_empty(call, db, PQgetvalue(r, i, 0), str_of(PQgetvalue(r, i, 1)));
+	PQclear(r);
 	return s;
 }

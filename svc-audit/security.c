@@ -87,7 +87,7 @@ void security_event_resolve(struct rpc_call *call, struct db_conn *db)
 /* No export without its entry: the gateway asks for this before it sends the first row. */
 void audit_note_export(struct rpc_call *call, struct db_conn *db)
 {
-	struct event e = { .type = "audit.log.exported", .entity = "audit_log" };
+	struct entity_event e = { .type = "audit.log.exported", .entity = "audit_log" };
 	enum status s = db_begin(db, call->who.tenant_id);
 
 	if (s == STATUS_OK)

@@ -129,7 +129,7 @@ static enum status use_up(struct accepting *a, struct db_conn *db)
 
 static enum status note(struct accepting *a, struct db_conn *db, const struct session_reply *r)
 {
-	struct event e = { .type = "auth.invitation.accepted", .entity = "user", .entity_id = a->user_id, .tenant_id = a->tenant_id, .user_id = a->user_id,
+	struct entity_event e = { .type = "auth.invitation.accepted", .entity = "user", .entity_id = a->user_id, .tenant_id = a->tenant_id, .user_id = a->user_id,
 		.entity_seq = r->member.user_seq, .version = r->user->version };
 	PGresult *res = NULL;
 	enum status s = db_exec(db, &res, "SELECT to_jsonb(v) FROM user_view v WHERE id = $1::uuid", 1, &a->user_id);

@@ -143,7 +143,7 @@ static enum status insert(struct rpc_call *call, struct db_conn *db, const Crm__
 static enum status note(struct rpc_call *call, struct db_conn *db, const char *type, const char *id, int64_t seq, uint64_t version, const char *before,
     const char *after)
 {
-	struct event e = { .type = type, .entity = "api_key", .entity_id = id, .entity_seq = seq, .version = version, .before = before, .after = after };
+	struct entity_event e = { .type = type, .entity = "api_key", .entity_id = id, .entity_seq = seq, .version = version, .before = before, .after = after };
 
 	return handler_event(call, db, &e);
 }

@@ -194,7 +194,7 @@ static enum status read(struct rpc_call *call, struct db_conn *db, const char *n
 static enum status note(struct rpc_call *call, struct db_conn *db, const char *type, const struct row *before, const struct row *after)
 {
 	const struct row *any = after ? after : before;
-	struct event e = { .type = type, .entity = "role", .entity_id = any->id, .version = after ? after->version : before->version + 1,
+	struct entity_event e = { .type = type, .entity = "role", .entity_id = any->id, .version = after ? after->version : before->version + 1,
 		.before = before ? before->json : NULL, .after = after ? after->json : NULL };
 
 	return handler_event(call, db, &e);

@@ -90,7 +90,7 @@ static enum status mail(struct rpc_call *call, struct db_conn *db, const Crm__V1
 static enum status note(struct rpc_call *call, struct db_conn *db, const char *type, const Crm__V1__Invitation *v, bool gone)
 {
 	const char *id = v->id;
-	struct event e = { .type = type, .entity = "invitation", .entity_id = id, .entity_seq = v->seq, .version = v->version };
+	struct entity_event e = { .type = type, .entity = "invitation", .entity_id = id, .entity_seq = v->seq, .version = v->version };
 	PGresult *res = NULL;
 	enum status s = db_exec(db, &res, "SELECT to_jsonb(i) - 'token_hash' FROM invitation i WHERE id = $1::uuid", 1, &id);
 

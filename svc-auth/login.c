@@ -48,7 +48,7 @@ static enum status note_failure(struct login *l, struct db_conn *db, const char 
 	if (s == STATUS_OK)
 		s = db_exec(db, NULL, "SET LOCAL synchronous_commit = off", 0, NULL);
 	if (s == STATUS_OK && n) {
-		struct event e = { .type = type, .entity = "user", .entity_id = l->user_id, .tenant_id = rows[0].tenant_id,
+		struct entity_event e = { .type = type, .entity = "user", .entity_id = l->user_id, .tenant_id = rows[0].tenant_id,
 			.user_id = l->user_id, .entity_seq = rows[0].user_seq };
 
 		s = handler_tenant(db, rows[0].tenant_id);
@@ -71,7 +71,7 @@ static void fail(struct login *l, struct db_conn *db)
 static enum status enter(struct login *l, struct db_conn *db, struct session_reply *r)
 {
 	struct rpc_call *call = l->call;
-	struct event e = { .type = "auth.user.logged_in", .entity = "user", .entity_id = l->user_id, .user_id = l->user_id };
+	struct entity_event e = { .type = "auth.user.logged_in", .entity = "user", .entity_id = l->user_id, .user_id = l->user_id };
 	enum status s = handler_tenant(db, r->member.tenant_id);
 
 	if (s == STATUS_OK && l->fresh) {

@@ -370,7 +370,7 @@ enum status mfa_tell(struct rpc_call *call, struct db_conn *db, const char *type
 	enum status s = member_all(call, db, person, &rows, &n);
 
 	for (size_t i = 0; s == STATUS_OK && i < n; i++) {
-		struct event e = { .type = type, .entity = "user", .entity_id = person, .tenant_id = rows[i].tenant_id, .user_id = person,
+		struct entity_event e = { .type = type, .entity = "user", .entity_id = person, .tenant_id = rows[i].tenant_id, .user_id = person,
 			.entity_seq = rows[i].user_seq };
 
 		if (rows[i].deleted)

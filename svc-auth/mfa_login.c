@@ -49,7 +49,7 @@ static enum status challenge_end(struct db_conn *db, const struct answering *a)
 /* One event in the challenge's tenant. */
 static enum status note(struct rpc_call *call, struct db_conn *db, const struct answering *a, const struct member *m, const char *type)
 {
-	struct event e = { .type = type, .entity = "user", .entity_id = a->person, .tenant_id = a->tenant, .user_id = a->person, .entity_seq = m->user_seq };
+	struct entity_event e = { .type = type, .entity = "user", .entity_id = a->person, .tenant_id = a->tenant, .user_id = a->person, .entity_seq = m->user_seq };
 
 	return handler_event(call, db, &e);
 }

@@ -76,7 +76,7 @@ void auth_sessions(struct rpc_call *call, struct db_conn *db)
 
 static enum status note(struct rpc_call *call, struct db_conn *db, const char *session)
 {
-	struct event e = { .type = "auth.session.ended", .entity = "session", .entity_id = session };
+	struct entity_event e = { .type = "auth.session.ended", .entity = "session", .entity_id = session };
 
 	return handler_event(call, db, &e);
 }

@@ -247,7 +247,7 @@ enum status sessions_end(struct db_conn *db, const char *user_id, const char *te
 
 enum status person_event(struct rpc_call *call, struct db_conn *db, const char *type, const struct person *before, bool gone)
 {
-	struct event e = { .type = type, .entity = "user", .entity_id = before->id, .entity_seq = before->seq, .version = before->version + 1,
+	struct entity_event e = { .type = type, .entity = "user", .entity_id = before->id, .entity_seq = before->seq, .version = before->version + 1,
 		.before = before->json };
 	Crm__V1__Key key = CRM__V1__KEY__INIT;
 	struct person now;

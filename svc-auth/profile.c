@@ -108,7 +108,7 @@ static enum status write_person(struct rpc_call *call, struct db_conn *db, const
 /* Gateways keep names of people: they hear that this one changed. */
 static enum status note_update(struct rpc_call *call, struct db_conn *db, const char *id, const char *before, uint64_t version)
 {
-	struct event e = { .type = "auth.user.updated", .entity = "user", .entity_id = id, .entity_seq = call->who.user_seq, .version = version,
+	struct entity_event e = { .type = "auth.user.updated", .entity = "user", .entity_id = id, .entity_seq = call->who.user_seq, .version = version,
 		.before = before };
 	enum status s = handler_row_json(call, db, USER_JSON, id, &e.after);
 

@@ -90,7 +90,7 @@ static enum status touch(struct db_conn *db, const char *session_id)
 /* Somebody else has a copy: the whole family dies, and everybody who listens hears of it. */
 static enum status kill_family(struct rpc_call *call, struct db_conn *db, const struct family *f)
 {
-	struct event e = { .type = "auth.session.reuse_detected", .entity = "session", .entity_id = f->session_id, .tenant_id = f->tenant_id,
+	struct entity_event e = { .type = "auth.session.reuse_detected", .entity = "session", .entity_id = f->session_id, .tenant_id = f->tenant_id,
 		.user_id = f->user_id };
 	enum status s = handler_tenant(db, f->tenant_id);
 
@@ -186,7 +186,7 @@ static enum status session_meant(struct rpc_call *call, struct db_conn *db, cons
 
 static enum status logout(struct rpc_call *call, struct db_conn *db, const char *token)
 {
-	struct event e = { .type = "auth.user.logged_out", .entity = "user", .entity_id = param_str(call, call->who.user_id),
+	struct entity_event e = { .type = "auth.user.logged_out", .entity = "user", .entity_id = param_str(call, call->who.user_id),
 		.entity_seq = call->who.user_seq };
 	const char *session = NULL;
 	enum status s = db_begin(db, call->who.tenant_id);

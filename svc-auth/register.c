@@ -80,7 +80,7 @@ static enum status note(struct registration *g, struct db_conn *db, const struct
 	const char *id = g->user_id;
 	PGresult *res = NULL;
 	enum status s = db_exec(db, &res, "SELECT to_jsonb(v) FROM user_view v WHERE id = $1::uuid", 1, &id);
-	struct event e = { .type = "auth.user.registered", .entity = "user", .entity_id = id, .tenant_id = g->tenant_id, .user_id = id,
+	struct entity_event e = { .type = "auth.user.registered", .entity = "user", .entity_id = id, .tenant_id = g->tenant_id, .user_id = id,
 		.entity_seq = r->member.user_seq, .version = 1 };
 
 	if (s == STATUS_OK) {

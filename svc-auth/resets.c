@@ -205,7 +205,7 @@ static enum status tell_all(struct renewal *r, struct db_conn *db, const char *b
 	if (s == STATUS_OK)
 		s = member_all(r->call, db, r->person_id, &rows, &n);
 	for (size_t i = 0; s == STATUS_OK && i < n; i++) {
-		struct event e = { .type = "auth.user.password_changed", .entity = "user", .entity_id = r->person_id, .tenant_id = rows[i].tenant_id,
+		struct entity_event e = { .type = "auth.user.password_changed", .entity = "user", .entity_id = r->person_id, .tenant_id = rows[i].tenant_id,
 			.user_id = r->person_id, .entity_seq = rows[i].user_seq };
 
 		if (rows[i].deleted)

@@ -231,7 +231,7 @@ static enum status access_write(struct rpc_call *call, struct db_conn *db, const
 
 static enum status note(struct rpc_call *call, struct db_conn *db, const struct person *p, const struct access *before, const struct access *after)
 {
-	struct event e = { .type = "auth.user.row_access_changed", .entity = "user", .entity_id = p->id, .entity_seq = p->seq, .version = p->version + 1 };
+	struct entity_event e = { .type = "auth.user.row_access_changed", .entity = "user", .entity_id = p->id, .entity_seq = p->seq, .version = p->version + 1 };
 	const struct access *both[] = { before, after };
 	const char *json[2];
 

@@ -50,7 +50,7 @@ static enum status member_leave(struct rpc_call *call, struct db_conn *db, const
 
 static enum status user_erase(struct rpc_call *call, struct db_conn *db, const char *id, struct buf *out)
 {
-	struct event e = { .type = "auth.user.erased", .entity = "user", .entity_id = id };
+	struct entity_event e = { .type = "auth.user.erased", .entity = "user", .entity_id = id };
 	bool gone;
 	enum status s = member_leave(call, db, id, &gone);
 
@@ -86,7 +86,7 @@ static enum status invitations_erase(struct rpc_call *call, struct db_conn *db, 
 	    " status = CASE i.status WHEN 'pending' THEN 'cancelled' ELSE i.status END FROM old WHERE i.id = old.id RETURNING i.id", 1, &ids);
 
 	for (int i = 0; s == STATUS_OK && i < PQntuples(res); i++) {
-		struct event e = { .type = "auth.invitation.erased", .entity = "invitation", .entity_id = col_text(call, res, i, 0) };
+		struct entity_event e = { .type = "auth.invitation.erased", .entity = "invitation", .entity_id = col_text(call, res, i, 0) };
 
 		subjects_put(out, "invitation", e.entity_id, NULL);
 		s = handler_event(call, db, &e);

@@ -203,7 +203,7 @@ static enum status store(struct rpc_call *call, struct db_conn *db, const struct
 static enum status note(struct rpc_call *call, struct db_conn *db, const char *type, const struct row *before, const struct row *after)
 {
 	const Crm__V1__Setting *m = after ? &after->m : &before->m;
-	struct event e = { .type = type, .entity = "setting", .entity_id = m->id, .entity_seq = m->seq, .version = m->version,
+	struct entity_event e = { .type = type, .entity = "setting", .entity_id = m->id, .entity_seq = m->seq, .version = m->version,
 		.before = before ? before->json : NULL, .after = after ? after->json : NULL };
 
 	return handler_event(call, db, &e);

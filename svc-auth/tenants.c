@@ -130,7 +130,7 @@ static enum status own_as_admin(struct rpc_call *call, struct db_conn *db, const
 
 static enum status note(struct rpc_call *call, struct db_conn *db, const char *type, const struct member *m, const char *before, const char *after)
 {
-	struct event e = { .type = type, .entity = "tenant", .entity_id = m->tenant_id, .tenant_id = m->tenant_id, .entity_seq = m->tenant_seq,
+	struct entity_event e = { .type = type, .entity = "tenant", .entity_id = m->tenant_id, .tenant_id = m->tenant_id, .entity_seq = m->tenant_seq,
 		.version = m->tenant->version, .before = before, .after = after };
 
 	return handler_event(call, db, &e);

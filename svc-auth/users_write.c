@@ -130,7 +130,7 @@ static enum status write_all(struct creation *c, struct db_conn *db)
 
 static enum status note_created(struct creation *c, struct db_conn *db, Crm__V1__User **out)
 {
-	struct event e = { .type = "auth.user.created", .entity = "user", .entity_id = c->id, .version = 1 };
+	struct entity_event e = { .type = "auth.user.created", .entity = "user", .entity_id = c->id, .version = 1 };
 	Crm__V1__Key key = CRM__V1__KEY__INIT;
 	struct person now;
 	enum status s;

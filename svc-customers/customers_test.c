@@ -272,7 +272,7 @@ static void a_page_walks_the_list_index(void **state)
 static void every_tenant_table_is_behind_the_wall(void **state)
 {
 	assert_int_equal(sql_int("SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'"
-				 " WHERE n.nspname = 'customers' AND c.relkind = 'r' AND NOT (c.relrowsecurity AND c.relforcerowsecurity"
+				 " WHERE n.nspname = 'customers' AND c.relkind IN ('r', 'p') AND NOT (c.relrowsecurity AND c.relforcerowsecurity"
 				 " AND EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND pg_get_expr(p.polqual, p.polrelid) LIKE '%app.tenant_id%'"
 				 " AND pg_get_expr(p.polwithcheck, p.polrelid) LIKE '%app.tenant_id%'))"), 0);
 	assert_true(sql_int("SELECT count(*) FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid WHERE c.relnamespace = 'customers'::regnamespace AND p.polname = 'tenant'") >= 8);

@@ -63,6 +63,17 @@ static enum status add(PGconn *conn, const struct event *e, const char *account,
 	return s;
 }
 
+/* They were erased: what happened stays, what they were called does not. */
+static enum status forget(PGconn *conn, const struct event *e)
+{
+	struct arena a = { 0 };
+	const char *id = text(&a, e->entity_id);
+	enum status s = pgconn_exec(conn, NULL, "UPDATE timeline_entry SET title = NULL WHERE entity_id = $1::uuid", 1, &id);
+
+	arena_fini(&a);
+	return s == STATUS_OK ? add(conn, e, NULL, NULL) : s;
+}
+
 enum status timeline_add(PGconn *conn, const struct event *e)
 {
 	const struct kind *k = kind_of(e);
@@ -72,6 +83,8 @@ enum status timeline_add(PGconn *conn, const struct event *e)
 
 	if (!k || !e->entity_id.n)
 		return STATUS_OK;
+	if (e->type.n > 7 && memcmp(e->type.p + e->type.n - 7, ".erased", 7) == 0)
+		return forget(conn, e);
 	if (!e->data.n) /* it was deleted: the account is the one it had */
 		return add(conn, e, NULL, NULL);
 	m = protobuf_c_message_unpack(k->message, NULL, e->data.n, (const uint8_t *)e->data.p);

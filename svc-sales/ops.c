@@ -1,4 +1,5 @@
 /* What the sales service does: a row per RPC. Rules are triggers in schema/, figures are statements in reports.c. */
+#include "resource/subjects.h"
 #include "svc-sales/ops.h"
 
 /* -- deals */
@@ -60,6 +61,8 @@ const struct op sales_ops[] = {
 	OPS_RESOURCE("Products", &product_resource),
 	{ .rpc = "Products.AdjustStock", .kind = OP_HANDLER, .handler = product_adjust_stock },
 	{ .rpc = "Products.Movements", .kind = OP_LIST, .resource = &stock_movement_resource },
+	{ .rpc = "SalesSubjects.Find", .kind = OP_HANDLER, .handler = subjects_find },
+	{ .rpc = "SalesSubjects.Erase", .kind = OP_HANDLER, .handler = subjects_erase },
 	{ .rpc = "Orders.List", .kind = OP_LIST, .resource = &order_resource },
 	{ .rpc = "Orders.Get", .kind = OP_GET, .resource = &order_resource },
 	{ .rpc = "Orders.Create", .kind = OP_CREATE, .resource = &order_resource },

@@ -249,7 +249,7 @@ static bool encoder_named(struct compile *c, const char *as, const char *members
 		{ "str", ENC_STR }, { "int", ENC_INT }, { "num", ENC_NUM }, { "bool", ENC_BOOL }, { "dec", ENC_DEC }, { "json", ENC_JSON }, { "ts", ENC_TS },
 		{ "date", ENC_DATE }, { "lower", ENC_LOWER }, { "title", ENC_TITLE }, { "slug_title", ENC_TITLE }, { "map", ENC_MAP }, { "flag", ENC_FLAG },
 		{ "id", ENC_ID }, { "ref", ENC_REF }, { "refobj", ENC_REFOBJ }, { "res", ENC_RES }, { "tags", ENC_TAGS }, { "const", ENC_CONST },
-		{ "status", ENC_STATUS }, { "member", ENC_MEMBER },
+		{ "status", ENC_STATUS }, { "member", ENC_MEMBER }, { "change", ENC_CHANGE },
 	};
 	size_t n = strcspn(as, ":");
 
@@ -307,6 +307,7 @@ static bool can_encode(const struct encoder *e, const struct schema_field *f)
 	case ENC_REFOBJ: return f->type == TYPE_MESSAGE && has_key(f->message);
 	case ENC_RES: return f->type == TYPE_BYTES || (f->type == TYPE_MESSAGE && f->message == e->res->message);
 	case ENC_TAGS: return f->type == TYPE_MESSAGE && f->repeated && has_key(f->message) && schema_field_find(f->message, STR("name"));
+	case ENC_CHANGE: return f->type == TYPE_MESSAGE && strcmp(f->message->name, "crm.v1.FeedChange") == 0;
 	case ENC_CONST: return true;
 	}
 	return false;
@@ -400,7 +401,7 @@ static bool member_source(struct compile *c, const struct resource_plan *res, co
 
 static bool read_only_kind(const struct encoder *e)
 {
-	return e->kind == ENC_ID || e->kind == ENC_CONST || e->kind == ENC_STATUS || e->kind == ENC_MEMBER;
+	return e->kind == ENC_ID || e->kind == ENC_CONST || e->kind == ENC_STATUS || e->kind == ENC_MEMBER || e->kind == ENC_CHANGE;
 }
 
 static bool member_texts(struct compile *c, const Crm__Dialect__Field *f, struct member_plan *m)

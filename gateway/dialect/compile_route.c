@@ -84,7 +84,7 @@ static enum input_kind input_of(const struct schema_message *m)
 
 static enum output_kind output_of(const struct schema_message *m)
 {
-	if (strcmp(m->name, "crm.v1.ListReply") == 0)
+	if (strcmp(m->name, "crm.v1.ListReply") == 0 || strcmp(m->name, "crm.v1.FeedReply") == 0)
 		return OUTPUT_LIST;
 	if (strcmp(m->name, "crm.v1.Empty") == 0)
 		return OUTPUT_EMPTY;
@@ -282,6 +282,7 @@ static bool param_filter(struct compile *c, struct route_impl *r, const Crm__Dia
 	case ENC_RES:
 	case ENC_CONST:
 	case ENC_STATUS:
+	case ENC_CHANGE:
 	case ENC_MEMBER: return compile_fail(c, "'%s' is for bodies", q->as ? q->as : "the default");
 	default: return true;
 	}
@@ -556,6 +557,9 @@ bool compile_route(struct compile *c, const Crm__Dialect__Route *src, struct rou
 		return compile_fail(c, "status must be 2xx");
 	if (!route_on(c, r) || !route_rpc(c, r) || !route_body(c, r) || !route_output(c, r) || !route_example(c, r) || !route_shape(c, r))
 		return false;
+	r->pub.feed = src->feed;
+	if (src->feed && strcmp(r->pub.rpc->name, "Feed.Read") != 0)
+		return compile_fail(c, "feed: only of Feed.Read");
 	if (!route_params(c, r) || !route_sets(c, r) || !route_rate(c, r) || !route_export(c, r) || !route_others(c, r) || !route_blob(c, r))
 		return false;
 	if ((r->pub.status == 204) != r->no_body)

@@ -286,6 +286,7 @@ bool decode_scalar(struct decoder *d, const struct spot *s, const struct json *v
 	case ENC_RES:
 	case ENC_CONST:
 	case ENC_STATUS:
+	case ENC_CHANGE:
 	case ENC_MEMBER: break;
 	}
 	return false;

@@ -53,6 +53,7 @@ struct route {
 	const struct schema_method *upload_prepare; /* called before that */
 	bool download;                 /* the reply is a crm.v1.Blob, and its bytes the answer */
 	const struct schema_method *export_note; /* called before the first row; NULL: none */
+	bool feed;                     /* answered by gateway/feed.c */
 	struct route_impl *impl;
 };
 
@@ -157,6 +158,7 @@ struct encode_input {
 	struct str path, query;      /* raw, as the client sent them (with the /~dialect prefix) */
 	struct str trace, request;   /* ids */
 	int64_t now_us;
+	const struct dialect *shown; /* in whose words entities of events are; NULL: by their contract */
 	struct ref_lookup refs;
 	struct arena *arena;
 };
@@ -170,6 +172,9 @@ struct encoded {
 
 /* reply: wire bytes of rpc->output. Appends the body to out. False: the reply is malformed (INTERNAL). */
 bool route_encode(const struct encode_input *in, struct str reply, struct buf *out, struct encoded *info);
+
+/* One item of a list's reply, as the list prints it. False: malformed. */
+bool route_encode_item(const struct encode_input *in, struct str item, struct buf *out);
 
 struct exported {
 	size_t rows;
@@ -195,5 +200,7 @@ int dialect_error(const struct dialect *d, const struct route *route, const stru
 
 /* OpenAPI 3.1 document of the dialect. server_url: "http://127.0.0.1:5000". */
 void dialect_openapi(const struct dialects *ds, const struct dialect *d, struct str server_url, struct buf *out);
+/* AsyncAPI 3.0 document of the feed and the bus. version: of the product. False: no dialect has a feed. */
+bool dialects_asyncapi(const struct dialects *ds, const char *version, struct str scheme, struct str authority, struct buf *out);
 
 #endif

@@ -313,6 +313,7 @@ static enum outcome print_value(const struct encode_run *run, const struct encod
 	case ENC_RES: return encode_resource(run, e->res, w->bytes, b) ? PRINTED : MALFORMED;
 	case ENC_STATUS: print_status(run, b, w->value); return PRINTED;
 	case ENC_MEMBER: print_member_name(run, e, w->bytes, b); return PRINTED;
+	case ENC_CHANGE: return change_print(run, w->bytes, b) ? PRINTED : MALFORMED;
 	case ENC_CONST: break;
 	}
 	return MALFORMED;

@@ -243,7 +243,7 @@ static void success_print(struct oa *o, const struct route_impl *r)
 		} else {
 			buf_z(o->b, "{\"type\":\"object\"}");
 		}
-		buf_z(o->b, "}}");
+		buf_z(o->b, r->pub.feed ? "},\"text/event-stream\":{\"schema\":{\"type\":\"string\"}}}" : "}}");
 	}
 	buf_c(o->b, '}');
 }
@@ -283,6 +283,8 @@ static void responses_print(struct oa *o, const struct route_impl *r)
 		failure_print(o, STATUS_NOT_FOUND, seen);
 	if (is_write(r))
 		failure_print(o, STATUS_CONFLICT, seen);
+	if (r->pub.feed)
+		failure_print(o, STATUS_GONE, seen);
 	failure_print(o, STATUS_RATE_LIMIT_EXCEEDED, seen);
 	failure_print(o, STATUS_INTERNAL, seen);
 	failure_print(o, STATUS_UNAVAILABLE, seen);
@@ -412,7 +414,7 @@ static void error_response(struct oa *o, enum status s)
 static void components_print(struct oa *o)
 {
 	static const enum status failures[] = { STATUS_VALIDATION_ERROR, STATUS_BAD_REQUEST, STATUS_UNAUTHENTICATED, STATUS_PERMISSION_DENIED,
-		STATUS_NOT_FOUND, STATUS_CONFLICT, STATUS_RATE_LIMIT_EXCEEDED, STATUS_INTERNAL, STATUS_UNAVAILABLE };
+		STATUS_NOT_FOUND, STATUS_CONFLICT, STATUS_GONE, STATUS_RATE_LIMIT_EXCEEDED, STATUS_INTERNAL, STATUS_UNAVAILABLE };
 
 	oa_key(o->b, "components");
 	buf_z(o->b, "{\"securitySchemes\":{\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\",\"bearerFormat\":\"JWT\"}},\"schemas\":{");

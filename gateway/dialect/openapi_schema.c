@@ -149,6 +149,10 @@ void oa_encoder(struct oa *o, const struct encoder *e, const struct schema_field
 	case ENC_REF: id_schema(o, e, side); break;
 	case ENC_TAGS: tag_schema(o, e, side); break;
 	case ENC_RES: oa_resource_ref(o, e->res, side); break;
+	case ENC_CHANGE:
+		buf_z(o->b, "\"type\":\"object\",\"properties\":{\"entity\":{\"type\":[\"object\",\"null\"],\"description\":\"The entity after the change, as the dialect shows it; null"
+			    " after a delete\"},\"changed\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"description\":\"Its members that the change concerned\"}}");
+		break;
 	case ENC_CONST:
 		oa_key(o->b, "const");
 		buf_str(o->b, e->json);

@@ -37,7 +37,7 @@ struct path {
 };
 
 enum encoding { ENC_STR, ENC_INT, ENC_NUM, ENC_BOOL, ENC_DEC, ENC_JSON, ENC_TS, ENC_DATE, ENC_LOWER, ENC_TITLE, ENC_MAP, ENC_FLAG, ENC_ID,
-	ENC_REF, ENC_REFOBJ, ENC_RES, ENC_TAGS, ENC_CONST, ENC_STATUS, ENC_MEMBER };
+	ENC_REF, ENC_REFOBJ, ENC_RES, ENC_TAGS, ENC_CONST, ENC_STATUS, ENC_MEMBER, ENC_CHANGE };
 enum tags_mode { TAGS_NAMES, TAGS_OBJECTS, TAGS_IDS };
 enum caller_part { CALLER_NONE, CALLER_TENANT, CALLER_USER };
 
@@ -287,6 +287,15 @@ struct encode_run {
 bool encode_resource(const struct encode_run *run, const struct resource_plan *res, struct str wire, struct buf *b);
 /* The value of one member alone; null when unset. */
 bool encode_member(const struct encode_run *run, const struct resource_plan *res, const struct member_plan *m, struct str wire, struct buf *b);
+
+/* -- entities of events (entity.c) */
+/* crm.v1.FeedChange as {"entity":…,"changed":[…]}. False: malformed. */
+bool change_print(const struct encode_run *run, struct str wire, struct buf *b);
+/* How the dialect shows the entity when it is asked for alone; NULL: not at all. */
+const struct resource_plan *entity_resource(const struct dialect_impl *d, const struct schema_message *m);
+/* A message by its contract: JSON with the fields' names in camelCase, times as RFC 3339; and the schema of that. False: malformed. */
+bool contract_print(const struct schema_message *m, struct str wire, struct buf *b);
+void contract_schema(const struct schema_message *m, struct buf *b);
 
 /* Appends the common variables ($now …); false when var is another. */
 bool template_common(const struct dialect_impl *d, const struct encode_input *in, enum var v, struct buf *b);

@@ -323,3 +323,11 @@ bool route_encode(const struct encode_input *in, struct str wire, struct buf *ou
 		out->n = start;
 	return ok;
 }
+
+bool route_encode_item(const struct encode_input *in, struct str item, struct buf *out)
+{
+	const struct route_impl *r = in->match->route->impl;
+	struct encode_run run = { in, r->dialect, r->pub.rpc->service, true };
+
+	return encode_resource(&run, r->out, item, out);
+}

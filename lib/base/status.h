@@ -29,7 +29,8 @@
 	X(IDEMPOTENCY_MISMATCH, 20, 422, "This Idempotency-Key was used with another request")           \
 	X(IDEMPOTENCY_RUNNING, 21, 409, "A request with this Idempotency-Key is still running")          \
 	X(URI_TOO_LONG, 22, 414, "The request target is too long")                                       \
-	X(REQUEST_TIMEOUT, 23, 408, "The request did not arrive in time")
+	X(REQUEST_TIMEOUT, 23, 408, "The request did not arrive in time")                                \
+	X(GONE, 24, 410, "It is no longer there")
 
 enum status {
 #define STATUS_ENUM(name, number, http, text) STATUS_##name = number,

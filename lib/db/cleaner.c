@@ -1,4 +1,4 @@
-/* Hourly deletion of old idempotency keys, delivered outbox rows and inbox rows, in bounded batches. */
+/* Hourly: days of the outbox are made ahead and dropped, old idempotency keys and inbox rows deleted in bounded batches. */
 #include "db/cleaner.h"
 
 #include <pthread.h>
@@ -14,15 +14,13 @@
 
 #define EVERY_SECONDS 3600
 #define FIRST_SECONDS 60
-#define BATCHES 200       /* of one table in one pass; the rest waits for the next */
+#define BATCHES 4000      /* of one table in one pass, 20,000,000 rows: more than 5,000 events a second can make; the rest waits for the next */
 #define PAUSE_US 20000    /* between batches, so that nobody notices */
 
 static const char *const batches[] = {
 	"DELETE FROM idempotency WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency WHERE created_at < now() - interval '24 hours'"
-	" ORDER BY created_at LIMIT 1000))",
-	"DELETE FROM outbox WHERE ctid = ANY (ARRAY(SELECT o.ctid FROM outbox o, outbox_position p WHERE (o.xid, o.id) <= (p.xid, p.id)"
-	" AND o.created_at < now() - interval '7 days' ORDER BY o.xid, o.id LIMIT 1000))",
-	"DELETE FROM inbox WHERE ctid = ANY (ARRAY(SELECT ctid FROM inbox WHERE done_at < now() - interval '8 days' LIMIT 1000))",
+	" ORDER BY created_at LIMIT 5000))",
+	"DELETE FROM inbox WHERE ctid = ANY (ARRAY(SELECT ctid FROM inbox WHERE done_at < now() - interval '8 days' LIMIT 5000))",
 };
 #define N_BATCHES (sizeof(batches) / sizeof(batches[0]))
 
@@ -58,10 +56,28 @@ static long run_batch(PGconn *conn, const char *sql)
 	return n;
 }
 
+/* Days of the outbox that were made or dropped; -1: failed. */
+static long days(PGconn *conn)
+{
+	PGresult *r = PQexec(conn, "SELECT made, dropped FROM outbox_housekeep()");
+	int64_t made = 0, dropped = 0;
+
+	if (PQresultStatus(r) != PGRES_TUPLES_OK || !str_to_i64(str_of(PQgetvalue(r, 0, 0)), &made) || !str_to_i64(str_of(PQgetvalue(r, 0, 1)), &dropped)) {
+		log_warn("DB-CLEAN", "%.*s", (int)strcspn(PQerrorMessage(conn), "\n"), PQerrorMessage(conn));
+		made = -1;
+	}
+	PQclear(r);
+	if (made > 0 || dropped > 0)
+		log_info("DB-CLEAN", "days of the outbox: %lld made, %lld dropped", (long long)made, (long long)dropped);
+	return made < 0 ? -1 : (long)(made + dropped);
+}
+
 static long pass(PGconn *conn, struct cleaner *c)
 {
 	long total = 0, n;
 
+	if (days(conn) < 0)
+		return -1;
 	for (size_t i = 0; i < N_BATCHES; i++) {
 		for (int k = 0; k < BATCHES && !is_stopping(c); k++) {
 			n = run_batch(conn, batches[i]);

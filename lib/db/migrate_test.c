@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "db/cleaner.h"
 #include "db/db.h"
@@ -130,9 +131,113 @@ static void test_the_cleaner_takes_only_what_is_old_and_delivered(void **state)
 	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM auth.inbox"), "7");
 	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM auth.outbox"), "10");
 	pg_fixture_sql(pg, "UPDATE auth.outbox_position SET (xid, id) = (SELECT xid, id FROM auth.outbox ORDER BY xid, id OFFSET 8 LIMIT 1)");
-	assert_int_equal(cleaner_pass(relay), 3); /* 7, 8 and 9 days old; the one of 10 days has not been delivered */
+	assert_int_equal(cleaner_pass(relay), 0);
+	/* gone are 7, 8 and 9 days old; the one of 10 days has not been delivered */
 	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM auth.outbox"), "7");
 	PQfinish(relay);
+}
+
+/* A day of the past, as if the service had run then. */
+static void make_day(const char *name, int days_ago)
+{
+	char sql[800];
+
+	snprintf(sql, sizeof(sql),
+	    "SET ROLE auth_owner; SET search_path = auth; SET timezone = 'UTC'; CREATE TABLE %1$s (LIKE outbox INCLUDING DEFAULTS); SELECT outbox_wall('%1$s');"
+	    "DO $$ BEGIN EXECUTE format('ALTER TABLE outbox ATTACH PARTITION %1$s FOR VALUES FROM (%%L) TO (%%L)', current_date - %2$d, current_date - %2$d + 1); END $$;"
+	    "INSERT INTO outbox_day VALUES ('%1$s', current_date - %2$d, current_date - %2$d + 1); RESET ROLE;"
+	    "INSERT INTO outbox (event_id, tenant_id, type, created_at) VALUES (gen_random_uuid(), gen_random_uuid(), '%1$s', current_date - %2$d + interval '1 hour')",
+	    name, days_ago);
+	pg_fixture_sql(pg, sql);
+}
+
+static void position_to(const char *type)
+{
+	char sql[200];
+
+	snprintf(sql, sizeof(sql), "UPDATE auth.outbox_position SET (xid, id) = (SELECT xid, id FROM auth.outbox WHERE type = '%s')", type);
+	pg_fixture_sql(pg, sql);
+}
+
+#define DAYS_PAST "SELECT string_agg(name, ' ' ORDER BY until) FROM auth.outbox_day WHERE until < now()"
+
+static void test_days_of_the_outbox_come_and_go(void **state)
+{
+	PGconn *relay = PQconnectdb(pg_fixture_url(pg, "auth_relay"));
+
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM auth.outbox_day"), "4");
+	pg_fixture_sql(pg, "TRUNCATE auth.outbox; UPDATE auth.outbox_position SET xid = '0', id = 0;"
+			   "INSERT INTO auth.outbox (event_id, tenant_id, type) VALUES (gen_random_uuid(), gen_random_uuid(), 'now')");
+	assert_string_equal(pg_fixture_value(pg, "SELECT tableoid::regclass = ('auth.outbox_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD'))::regclass FROM auth.outbox"), "t");
+	make_day("day_10", 10);
+	make_day("day_9", 9);
+	make_day("day_7", 7);
+	/* nothing is delivered: nothing goes */
+	assert_true(cleaner_pass(relay) >= 0);
+	assert_string_equal(pg_fixture_value(pg, DAYS_PAST), "day_10 day_9 day_7");
+	position_to("day_10");
+	assert_true(cleaner_pass(relay) >= 0);
+	assert_string_equal(pg_fixture_value(pg, DAYS_PAST), "day_9 day_7");
+	assert_string_equal(pg_fixture_value(pg, "SELECT to_regclass('auth.day_10') IS NULL"), "t");
+	/* all is delivered, and a day that ended less than 7 days ago stays */
+	position_to("day_7");
+	assert_true(cleaner_pass(relay) >= 0);
+	assert_string_equal(pg_fixture_value(pg, DAYS_PAST), "day_7");
+	assert_string_equal(pg_fixture_value(pg, "SELECT string_agg(type, ' ' ORDER BY id) FROM auth.outbox"), "now day_7");
+	PQfinish(relay);
+}
+
+static void test_a_day_that_is_missing_is_made_and_writers_hold_nothing_up(void **state)
+{
+	PGconn *relay = PQconnectdb(pg_fixture_url(pg, "auth_relay")), *writer = PQconnectdb(pg_fixture_url(pg, "postgres"));
+	int64_t began;
+
+	pg_fixture_sql(pg, "DROP TABLE auth.day_7; DELETE FROM auth.outbox_day WHERE name = 'day_7'");
+	make_day("day_8", 8);
+	position_to("day_8");
+	pg_fixture_sql(pg, "SET timezone = 'UTC'; DO $$ BEGIN EXECUTE 'DROP TABLE auth.outbox_' || to_char(current_date + 3, 'YYYYMMDD'); END $$;"
+			   "DELETE FROM auth.outbox_day WHERE since = current_date + 3");
+	/* a transaction that has written keeps the old day from going, and waits for nobody itself */
+	PQclear(PQexec(writer, "BEGIN; INSERT INTO auth.outbox (event_id, tenant_id, type) VALUES (gen_random_uuid(), gen_random_uuid(), 'open')"));
+	began = clock_mono_us();
+	assert_true(cleaner_pass(relay) >= 0);
+	assert_true(clock_mono_us() - began < 2000000);
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM auth.outbox_day WHERE until > now()"), "4");
+	assert_string_equal(pg_fixture_value(pg, DAYS_PAST), "day_8");
+	PQclear(PQexec(writer, "COMMIT"));
+	assert_true(cleaner_pass(relay) >= 0);
+	assert_string_equal(pg_fixture_value(pg, DAYS_PAST), "");
+	PQfinish(writer);
+	PQfinish(relay);
+}
+
+static void copy_common(const char *name)
+{
+	char command[300];
+
+	snprintf(command, sizeof(command), "cp lib/db/schema/%s %s/", name, dir);
+	assert_int_equal(system(command), 0);
+}
+
+static void test_an_outbox_with_rows_becomes_the_first_of_its_days(void **state)
+{
+	pid_t pid;
+
+	copy_common("001_common.sql");
+	copy_common("002_inbox_age.sql");
+	assert_int_equal(ended(run_apart("audit")), 0);
+	pg_fixture_sql(pg, "INSERT INTO audit.outbox (event_id, tenant_id, type, created_at) SELECT gen_random_uuid(), gen_random_uuid(), 'old', now() - g * interval '1 hour' FROM generate_series(1, 60) g");
+	copy_common("010_outbox_days.sql");
+	pid = run_apart("audit");
+	assert_int_equal(ended(pid), 0);
+	pg_fixture_sql(pg, "INSERT INTO audit.outbox (event_id, tenant_id, type) VALUES (gen_random_uuid(), gen_random_uuid(), 'new')");
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) || ' ' || max(id) FROM audit.outbox"), "61 61");
+	assert_string_equal(pg_fixture_value(pg, "SELECT name FROM audit.outbox_day ORDER BY until LIMIT 1"), "outbox_before");
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM audit.outbox_day"), "4");
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM audit.outbox_default"), "0");
+	/* no way round the wall */
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM information_schema.role_table_grants WHERE table_schema = 'audit' AND table_name LIKE 'outbox%'"
+						 " AND table_name NOT IN ('outbox', 'outbox_position') AND grantee IN ('audit_app', 'audit_relay')"), "0");
 }
 
 static void test_the_cleaner_stops_at_once(void **state)
@@ -174,7 +279,10 @@ int main(void)
 		cmocka_unit_test(test_a_file_that_fails_leaves_nothing),
 		cmocka_unit_test(test_a_held_lock_is_waited_for_without_blocking_readers),
 		cmocka_unit_test(test_the_cleaner_takes_only_what_is_old_and_delivered),
+		cmocka_unit_test(test_days_of_the_outbox_come_and_go),
+		cmocka_unit_test(test_a_day_that_is_missing_is_made_and_writers_hold_nothing_up),
 		cmocka_unit_test(test_the_cleaner_stops_at_once),
+		cmocka_unit_test(test_an_outbox_with_rows_becomes_the_first_of_its_days),
 	};
 
 	return cmocka_run_group_tests(tests, start, stop);

@@ -3,6 +3,7 @@
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "db/link.h"
 #include "db/outcome.h"
 
@@ -183,6 +184,8 @@ static void job_end(struct link *l, struct job *j)
 	if (j->got == j->n && !j->sqlstate[0]) {
 		if (j->lookup)
 			mates_finish(l, j);
+		if (j->kind == DB_WRITE)
+			fault_point("after_commit");
 		j->status = STATUS_OK;
 		db_job_finish(l->db, j);
 		return;

@@ -97,7 +97,11 @@ void row_uuid(const PGresult *r, int row, int col, char out[UUID_TEXT + 1])
 /* Layout: dimensions, has-null flag, element oid, then per dimension length and lower bound, then length and bytes of each. */
 struct row_array row_array(const PGresult *r, int row, int col)
 {
-	struct str s = row_text(r, row, col);
+	return row_array_of(row_text(r, row, col));
+}
+
+struct row_array row_array_of(struct str s)
+{
 	struct row_array a = { 0 };
 
 	if (s.n < 20 || big_endian(s.p, 4) != 1)

@@ -45,6 +45,8 @@ struct row_array {
 
 /* Empty for NULL, for more than one dimension and for malformed bytes. */
 struct row_array row_array(const PGresult *r, int row, int col);
+/* The same of a cell's bytes. */
+struct row_array row_array_of(struct str cell);
 bool row_array_next(struct row_array *a);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/codec.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "db/outcome.h"
 
@@ -206,6 +207,8 @@ enum status db_commit(struct db_conn *c)
 		status = fail(c, STATUS_INTERNAL, "25P02");
 	PQclear(r);
 	c->in_tx = false;
+	if (status == STATUS_OK)
+		fault_point("after_commit");
 	return status;
 }
 

@@ -1,10 +1,12 @@
 /* The bus driver over Apache Kafka (librdkafka): idempotent producer, manual offset store, explicit topics. */
-#include <librdkafka/rdkafka.h>
+#include "events/bus_kafka.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/arena.h"
 #include "base/clock.h"
+#include "base/codec.h"
 #include "base/log.h"
 #include "events/bus_driver.h"
 
@@ -15,35 +17,10 @@
 #define URL_MAX 1000
 
 struct address {
+	const char *url; /* the caller's */
 	char brokers[URL_MAX];
 	int partitions, replication;
 };
-
-static int query_number(const char *query, const char *name, int fallback)
-{
-	const char *at = query ? strstr(query, name) : NULL;
-	int64_t v;
-
-	if (!at)
-		return fallback;
-	at += strlen(name);
-	if (!str_to_i64((struct str){ at, strcspn(at, "&") }, &v) || v < 1 || v > 1000)
-		log_die("BUS-URL", "the bus URL's %.*s must be a number from 1 to 1000", (int)strlen(name) - 1, name);
-	return (int)v;
-}
-
-static void address_parse(const char *url, struct address *a)
-{
-	const char *hosts = url + strlen("kafka://"), *query = strchr(hosts, '?');
-	size_t n = query ? (size_t)(query - hosts) : strcspn(hosts, "/");
-
-	if (n == 0 || n >= sizeof a->brokers)
-		log_die("BUS-URL", "the bus URL must look like kafka://host:port[,host:port]");
-	memcpy(a->brokers, hosts, n);
-	a->brokers[n] = '\0';
-	a->partitions = query_number(query, "partitions=", 4);
-	a->replication = query_number(query, "replication=", 1);
-}
 
 static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
 {
@@ -51,6 +28,111 @@ static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
 
 	if (rd_kafka_conf_set(conf, name, value, why, sizeof why) != RD_KAFKA_CONF_OK)
 		log_die("BUS-KAFKA-SETTING", "%s: %s", name, why);
+}
+
+/* -- the URL */
+
+struct pair {
+	char name[100], value[URL_MAX];
+};
+
+static void copy_piece(char *out, size_t size, const char *from, size_t n, const char *what)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < n; i++, at++) {
+		uint8_t byte = (uint8_t)from[i];
+
+		if (byte == '%' && n - i > 2 && hex_decode((struct str){ from + i + 1, 2 }, &byte, 1))
+			i += 2;
+		if (at + 1 >= size || !byte)
+			log_die("BUS-URL", "the bus URL's %s is too long or malformed", what);
+		out[at] = (char)byte;
+	}
+	out[at] = '\0';
+}
+
+/* Cuts the next NAME=VALUE off *query; false at the end. */
+static bool pair_next(const char **query, struct pair *p)
+{
+	size_t n, name;
+
+	while (**query == '&')
+		++*query;
+	n = strcspn(*query, "&");
+	name = strcspn(*query, "=&");
+	if (!n)
+		return false;
+	if (name == n)
+		log_die("BUS-URL", "the bus URL's %.*s has no value", (int)name, *query);
+	copy_piece(p->name, sizeof p->name, *query, name, "query");
+	copy_piece(p->value, sizeof p->value, *query + name + 1, n - name - 1, p->name);
+	*query += n;
+	return true;
+}
+
+static int pair_number(const struct pair *p)
+{
+	int64_t v;
+
+	if (!str_to_i64(str_of(p->value), &v) || v < 1 || v > 1000)
+		log_die("BUS-URL", "the bus URL's %s must be a number from 1 to 1000", p->name);
+	return (int)v;
+}
+
+static const char *query_of(const char *url)
+{
+	const char *query = strchr(url, '?');
+
+	return query ? query + 1 : "";
+}
+
+static void address_parse(const char *url, struct address *a)
+{
+	const char *hosts = url + strlen("kafka://"), *query = query_of(url);
+	size_t n = strcspn(hosts, "/?");
+	struct pair p;
+
+	if (n == 0 || n >= sizeof a->brokers)
+		log_die("BUS-URL", "the bus URL must look like kafka://host:port[,host:port]");
+	a->url = url;
+	memcpy(a->brokers, hosts, n);
+	a->brokers[n] = '\0';
+	a->partitions = 4;
+	a->replication = 1;
+	while (pair_next(&query, &p)) {
+		if (!strcmp(p.name, "partitions"))
+			a->partitions = pair_number(&p);
+		else if (!strcmp(p.name, "replication"))
+			a->replication = pair_number(&p);
+	}
+}
+
+/* The first line of a file: a secret that must not stand in an environment. */
+static void from_file(struct pair *p)
+{
+	FILE *f = fopen(p->value, "re");
+
+	if (!f || !fgets(p->value, sizeof p->value, f))
+		log_die("BUS-URL", "%s: the file cannot be read", p->name);
+	fclose(f);
+	p->value[strcspn(p->value, "\r\n")] = '\0';
+	p->name[strlen(p->name) - strlen(".file")] = '\0';
+}
+
+/* How the broker is reached may be said from outside; what delivery rests on (acknowledgements, offsets, groups) may not. */
+static void pass_through(rd_kafka_conf_t *conf, struct pair *p)
+{
+	static const char *const allowed[] = { "security.", "sasl.", "ssl.", "socket.", "client.", "broker.address." };
+	size_t n = strlen(p->name), i = 0;
+
+	while (i < sizeof allowed / sizeof *allowed && strncmp(p->name, allowed[i], strlen(allowed[i])))
+		i++;
+	if (i == sizeof allowed / sizeof *allowed)
+		log_die("BUS-URL", "the bus URL's %s is not known, or not to be set there", p->name);
+	if (n > 5 && !strcmp(p->name + n - 5, ".file"))
+		from_file(p);
+	set(conf, p->name, p->value);
 }
 
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
@@ -62,14 +144,28 @@ static void on_log(const rd_kafka_t *rk, int level, const char *facility, const 
 static rd_kafka_conf_t *conf_new(const struct address *a)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	const char *query = query_of(a->url);
+	struct pair p;
 
 	set(conf, "bootstrap.servers", a->brokers);
 	set(conf, "client.id", "crm");
 	set(conf, "message.max.bytes", "8388608");
 	set(conf, "reconnect.backoff.max.ms", "2000");
 	set(conf, "log.connection.close", "false");
+	while (pair_next(&query, &p)) {
+		if (strcmp(p.name, "partitions") && strcmp(p.name, "replication"))
+			pass_through(conf, &p);
+	}
 	rd_kafka_conf_set_log_cb(conf, on_log);
 	return conf;
+}
+
+rd_kafka_conf_t *bus_kafka_conf(const char *url)
+{
+	struct address a;
+
+	address_parse(url, &a);
+	return conf_new(&a);
 }
 
 static rd_kafka_t *handle_new(rd_kafka_type_t type, rd_kafka_conf_t *conf)
@@ -148,6 +244,7 @@ static enum status topic_create(const char *url, const char *topic)
 /* -- producer */
 
 struct producer {
+	char *url;
 	struct address at;
 	rd_kafka_t *rk; /* NULL: to be made again */
 	size_t waiting; /* records of this batch without a report */
@@ -167,7 +264,8 @@ static void *producer_new(const char *url)
 {
 	struct producer *p = xcalloc(1, sizeof *p);
 
-	address_parse(url, &p->at);
+	p->url = xstrdup(url);
+	address_parse(p->url, &p->at);
 	return p;
 }
 
@@ -253,12 +351,14 @@ static void producer_free(void *arg)
 	struct producer *p = arg;
 
 	producer_close(p);
+	free(p->url);
 	free(p);
 }
 
 /* -- consumer */
 
 struct consumer {
+	char *url;
 	struct address at;
 	char *group;
 	char **topics;
@@ -274,7 +374,8 @@ static void *consumer_new(const char *url, const char *group, const char *const 
 {
 	struct consumer *c = xcalloc(1, sizeof *c);
 
-	address_parse(url, &c->at);
+	c->url = xstrdup(url);
+	address_parse(c->url, &c->at);
 	c->group = xstrdup(group);
 	c->n_topics = n_topics;
 	c->topics = xcalloc(n_topics, sizeof *c->topics);
@@ -484,6 +585,7 @@ static void consumer_free(void *arg)
 		free(c->topics[i]);
 	free(c->topics);
 	arena_fini(&c->arena);
+	free(c->url);
 	free(c->group);
 	free(c);
 }

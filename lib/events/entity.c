@@ -52,7 +52,7 @@ static const char *column_of(const struct schema_field *f, char out[COLUMN_MAX])
 	return name;
 }
 
-static bool message_has_column(const struct schema_message *m, struct str column)
+const struct schema_field *entity_field_of(const struct schema_message *m, struct str column)
 {
 	char name[COLUMN_MAX];
 
@@ -62,10 +62,10 @@ static bool message_has_column(const struct schema_message *m, struct str column
 
 		if (f->secret)
 			continue;
-		if (*c ? str_eq(str_of(c), column) : !f->repeated && message_has_column(f->message, column))
-			return true;
+		if (*c ? str_eq(str_of(c), column) : !f->repeated && entity_field_of(f->message, column))
+			return f;
 	}
-	return false;
+	return NULL;
 }
 
 /* Of an address, each member is a column and speaks for itself. */
@@ -77,7 +77,7 @@ static bool personal_column(const struct schema_message *m, struct str column)
 		const struct schema_field *f = &m->fields[i];
 		const char *c = column_of(f, name);
 
-		if (*c ? str_eq(str_of(c), column) : !f->repeated && message_has_column(f->message, column))
+		if (*c ? str_eq(str_of(c), column) : !f->repeated && entity_field_of(f->message, column))
 			return f->personal || (!*c && personal_column(f->message, column));
 	}
 	return false;
@@ -116,7 +116,7 @@ static bool column_leaves(const struct schema_message *m, struct str column)
 
 	if (one_of(column, inner))
 		return false;
-	return m ? message_has_column(m, column) : !speaks_of_secret(column);
+	return m ? entity_field_of(m, column) != NULL : !speaks_of_secret(column);
 }
 
 /* -- what changed */

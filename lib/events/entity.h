@@ -15,6 +15,8 @@ const struct schema_message *entity_message(const struct schema *s, struct str w
 
 /* Is this column of the entity personal? Of entities without a message (m NULL), those whose names speak of people are. */
 bool entity_personal(const struct schema_message *m, struct str column);
+/* The field that a column of an entity belongs to ("owner_id" to owner, "city" to address); NULL: none. */
+const struct schema_field *entity_field_of(const struct schema_message *m, struct str column);
 
 /*
  * Fills e->changed, e->before, e->after and e->data from the rows (empty: there was or is none). m may be NULL.

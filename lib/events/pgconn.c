@@ -55,7 +55,7 @@ enum status pgconn_status(PGconn *c, const PGresult *r)
 	const char *state = r ? PQresultErrorField(r, PG_DIAG_SQLSTATE) : NULL;
 	const char *why = r ? PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 
-	if (t == PGRES_COMMAND_OK || t == PGRES_TUPLES_OK || t == PGRES_COPY_IN || t == PGRES_SINGLE_TUPLE)
+	if (t == PGRES_COMMAND_OK || t == PGRES_TUPLES_OK || t == PGRES_COPY_IN || t == PGRES_COPY_OUT || t == PGRES_SINGLE_TUPLE)
 		return STATUS_OK;
 	if (PQstatus(c) != CONNECTION_OK || !state || !strncmp(state, "08", 2) || !strncmp(state, "57P", 3) || !strncmp(state, "53", 2))
 		return STATUS_UNAVAILABLE;

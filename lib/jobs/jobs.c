@@ -49,7 +49,7 @@ static const char *event_type(struct rpc_call *call, const char *what)
 
 static enum status job_event(struct rpc_call *call, struct db_conn *db, const char *what, const char *id, const PGresult *res)
 {
-	return handler_event(call, db, &(struct event){ .type = event_type(call, what), .entity = "job", .entity_id = id,
+	return handler_event(call, db, &(struct entity_event){ .type = event_type(call, what), .entity = "job", .entity_id = id,
 		.entity_seq = col_i64(res, 0, 0), .version = (uint64_t)col_i64(res, 0, 1), .after = col_text(call, res, 0, 2) });
 }
 
@@ -144,16 +144,21 @@ static bool payload_read(struct rpc_call *call, const char *hex)
 	return n >= 2 && hex_decode((struct str){ hex + 2, n - 2 }, bytes, (n - 2) / 2);
 }
 
-/* Locks the job: NOT_FOUND when it is ours no more (cancelled, or another's). */
+/*
+ * Locks the job, as sql_update does, and not its row: the transaction has no number before it has waited for the rows that it changes.
+ * NOT_FOUND when it is ours no more (cancelled, or another's).
+ */
 static enum status job_lock(struct db_conn *db, const struct claim *c, struct job *j, const char **kind, int64_t *attempts)
 {
 	const char *const params[] = { c->id, jobs.me };
 	struct rpc_call *call = j->call;
 	PGresult *res = NULL;
-	enum status s = db_exec(db, &res,
-	    "SELECT j.position, j.total, j.done, j.failed, j.attempts, j.kind, j.payload, j.created_by, j.caller->>'api_key', j.caller->>'request_id', j.caller->>'dialect',"
-	    " j.caller->>'client_ip', j.caller->>'user_agent' FROM job j WHERE j.id = $1::uuid AND j.state = 'running' AND j.lease_by = $2::uuid FOR UPDATE", 2, params);
+	enum status s = db_exec(db, NULL, "SELECT pg_advisory_xact_lock(uuid_hash_extended($1::uuid, 0))", 1, params);
 
+	if (s == STATUS_OK)
+		s = db_exec(db, &res,
+		    "SELECT j.position, j.total, j.done, j.failed, j.attempts, j.kind, j.payload, j.created_by, j.caller->>'api_key', j.caller->>'request_id', j.caller->>'dialect',"
+		    " j.caller->>'client_ip', j.caller->>'user_agent' FROM job j WHERE j.id = $1::uuid AND j.state = 'running' AND j.lease_by = $2::uuid", 2, params);
 	if (s == STATUS_OK && PQntuples(res) == 0)
 		s = STATUS_NOT_FOUND;
 	if (s == STATUS_OK) {
@@ -190,7 +195,7 @@ static enum status job_progress(struct db_conn *db, const struct job *j)
 	struct rpc_call *call = j->call;
 	bool end = j->position >= j->total;
 	char lease[12];
-	const char *const params[] = { j->id, param_i64(call, j->position), param_i64(call, j->done), param_i64(call, j->failed), end ? "done" : "running", lease };
+	const char *const params[] = { j->id, param_i64(call, j->position), param_i64(call, j->done), param_i64(call, j->failed), end ? "done" : "running", lease, jobs.me };
 	PGresult *res = NULL;
 	enum status s;
 
@@ -199,7 +204,9 @@ static enum status job_progress(struct db_conn *db, const struct job *j)
 	    "UPDATE job j SET position = $2::bigint, done = $3::bigint, failed = $4::bigint, state = $5, attempts = 0, version = j.version + 1, updated_at = now(),"
 	    " rate = (($3::bigint + $4::bigint) / greatest(extract(epoch FROM clock_timestamp() - j.started_at), 0.001))::bigint,"
 	    " finished_at = CASE WHEN $5 = 'done' THEN clock_timestamp() END, payload = CASE WHEN $5 <> 'done' THEN j.payload END, caller = CASE WHEN $5 <> 'done' THEN j.caller END, lease_until = clock_timestamp() + $6::int * interval '1 second'"
-	    " WHERE j.id = $1::uuid RETURNING j.seq, j.version, " JOB_JSON, 6, params);
+	    " WHERE j.id = $1::uuid AND j.state = 'running' AND j.lease_by = $7::uuid RETURNING j.seq, j.version, " JOB_JSON, 7, params);
+	if (s == STATUS_OK && PQntuples(res) == 0) /* taken over meanwhile: what this step did is given up */
+		s = STATUS_UNAVAILABLE;
 	if (s == STATUS_OK && end)
 		s = job_event(call, db, "finished", j->id, res);
 	PQclear(res);

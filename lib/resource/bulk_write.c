@@ -276,9 +276,25 @@ static enum status write_one(struct bulk_write *k, struct db_conn *db, struct ta
 	return db_undo(db) ? STATUS_OK : STATUS_UNAVAILABLE;
 }
 
+/*
+ * As sql_update does for one row: writers wait for each other before their transactions have numbers, so that events keep the order of
+ * the changes. In the order of ids, so that two of these do not deadlock.
+ */
+static enum status rows_await(struct bulk_write *k, struct db_conn *db, const struct target *t, size_t n)
+{
+	const char *const params[] = { ids_literal(k->call, t, n) };
+
+	return db_exec(db, NULL,
+	    "SELECT count(pg_advisory_xact_lock(uuid_hash_extended(x.id, 0))) FROM (SELECT DISTINCT u.id FROM unnest($1::uuid[]) u(id) WHERE u.id IS NOT NULL ORDER BY u.id) x", 1, params);
+}
+
 static enum status write_all(struct bulk_write *k, struct db_conn *db, struct target *t, size_t n)
 {
-	enum status s = n ? write_some(k, db, t, n) : STATUS_OK;
+	enum status s = rows_await(k, db, t, n);
+
+	if (s != STATUS_OK)
+		return s;
+	s = n ? write_some(k, db, t, n) : STATUS_OK;
 
 	resource_touched(k->call, k->b->plan->entity);
 	if (k->b->plan->tags)

@@ -243,7 +243,7 @@ enum status handler_row_json(struct rpc_call *call, struct db_conn *db, const ch
 	return s;
 }
 
-enum status handler_event(struct rpc_call *call, struct db_conn *db, const struct event *e)
+enum status handler_event(struct rpc_call *call, struct db_conn *db, const struct entity_event *e)
 {
 	struct rpc_principal who = call->who;
 	enum status s;

@@ -65,13 +65,13 @@ enum status handler_tenant(struct db_conn *db, const char *tenant_id) MUST_CHECK
 /* The next number of this kind in the tenant of the transaction. Holds the tenant's counter until commit. */
 enum status handler_seq(struct rpc_call *call, struct db_conn *db, const char *tenant_id, const char *kind, int64_t *seq) MUST_CHECK;
 
-struct event {
+struct entity_event {
 	const char *type, *entity, *entity_id, *tenant_id, *user_id; /* tenant_id, user_id NULL: the caller's */
 	int64_t entity_seq;
 	uint64_t version;
 	const char *before, *after; /* JSON objects or NULL */
 };
-enum status handler_event(struct rpc_call *call, struct db_conn *db, const struct event *e) MUST_CHECK;
+enum status handler_event(struct rpc_call *call, struct db_conn *db, const struct entity_event *e) MUST_CHECK;
 
 /*
  * Idempotency keys. handler_begin: a transaction of the caller's tenant; false: the call has been answered already.

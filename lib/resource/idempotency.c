@@ -1,4 +1,8 @@
-/* Idempotency keys: the key's row is inserted first in the transaction of the effect, so that a second request waits for the first. */
+/*
+ * Idempotency keys. The transaction of the effect begins with a lock on the key, so that a second request waits for the first, and
+ * ends with the key's row. Nothing is written before the effect: a transaction gets its number with its first write, and events
+ * are carried in the order of these numbers. With one that is older than the row's lock they would overtake each other.
+ */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -51,7 +55,7 @@ static void replay(struct rpc_call *call, const PGresult *res)
 {
 	struct str reply;
 
-	if (PQntuples(res) == 0 || PQgetisnull(res, 0, 1))
+	if (PQgetisnull(res, 0, 1))
 		rpc_reply_error(call, STATUS_IDEMPOTENCY_RUNNING, NULL);
 	else if (PQgetvalue(res, 0, 0)[0] != 't')
 		rpc_reply_error(call, STATUS_IDEMPOTENCY_MISMATCH, NULL);
@@ -75,7 +79,6 @@ enum idem idempotent_begin(struct db_conn *db, struct rpc_call *call)
 	struct idem_params p;
 	PGresult *res = NULL;
 	enum status s;
-	bool fresh;
 
 	if (!call->idempotency_key.n)
 		return IDEM_RUN;
@@ -83,18 +86,16 @@ enum idem idempotent_begin(struct db_conn *db, struct rpc_call *call)
 		rpc_reply_error(call, STATUS_BAD_REQUEST, "The Idempotency-Key is malformed");
 		return IDEM_REPLIED;
 	}
-	s = db_exec(db, &res,
-	    "INSERT INTO idempotency (tenant_id, user_id, dialect, rpc, key, request_hash) VALUES ($1, $2, $3, $4, $5, $6)"
-	    " ON CONFLICT DO NOTHING RETURNING true", 6, p.list);
-	fresh = s == STATUS_OK && PQntuples(res) == 1;
-	PQclear(res);
-	if (fresh)
-		return IDEM_RUN;
-	res = NULL;
+	s = db_exec(db, NULL, "SELECT pg_advisory_xact_lock(hashtextextended(concat_ws(chr(31), 'crm.idempotency', current_schema(), $1::text, $2::text, $3::text, $4::text, $5::text), 0))",
+	    5, p.list);
 	if (s == STATUS_OK)
 		s = db_exec(db, &res,
 		    "SELECT request_hash = $6::bytea, reply FROM idempotency"
 		    " WHERE tenant_id = $1 AND user_id = $2 AND dialect = $3 AND rpc = $4 AND key = $5", 6, p.list);
+	if (s == STATUS_OK && PQntuples(res) == 0) {
+		PQclear(res);
+		return IDEM_RUN;
+	}
 	if (s == STATUS_OK)
 		replay(call, res);
 	else
@@ -106,6 +107,7 @@ enum idem idempotent_begin(struct db_conn *db, struct rpc_call *call)
 enum status idempotent_finish(struct db_conn *db, struct rpc_call *call, struct str reply)
 {
 	struct idem_params p;
+	const char *params[7];
 	char *hex;
 
 	if (!call->idempotency_key.n)
@@ -116,9 +118,9 @@ enum status idempotent_finish(struct db_conn *db, struct rpc_call *call, struct 
 	memcpy(hex, "\\x", 3);
 	if (reply.n)
 		hex_encode(reply.p, reply.n, hex + 2);
-	p.list[5] = hex;
-	return db_exec(db, NULL,
-	    "UPDATE idempotency SET reply = $6 WHERE tenant_id = $1 AND user_id = $2 AND dialect = $3 AND rpc = $4 AND key = $5", 6, p.list);
+	memcpy(params, p.list, sizeof(p.list));
+	params[6] = hex;
+	return db_exec(db, NULL, "INSERT INTO idempotency (tenant_id, user_id, dialect, rpc, key, request_hash, reply) VALUES ($1, $2, $3, $4, $5, $6, $7)", 7, params);
 }
 
 static enum status write_exec(struct write *w, struct db_conn *db, struct buf *out)

@@ -329,7 +329,11 @@ static void before(struct sql *q, const struct plan *p, const struct key *k)
 	buf_printf(&q->b, "WITH b AS (SELECT %s FROM %s t WHERE t.tenant_id = $1::uuid AND ", p->row_columns_t, p->r->table);
 	where_key(q, k);
 	where_live(q, p);
-	buf_z(&q->b, " FOR UPDATE)");
+	/*
+	 * Who waits for a row that is being updated has a transaction number already, and may come to its turn after one with a greater
+	 * number; events are carried in the order of these numbers. So writers wait for each other here, where no number is given yet.
+	 */
+	buf_z(&q->b, " AND pg_advisory_xact_lock(uuid_hash_extended(t.id, 0)) IS NOT NULL FOR UPDATE)");
 }
 
 /* "b.version = $n", once; the text is needed twice. */

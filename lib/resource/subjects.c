@@ -14,6 +14,7 @@ struct personal {
 	const struct col *cols[COLUMNS_MAX];
 	size_t n;
 	const struct col *placeholder; /* one of those that cannot all be empty; NULL: none must be there */
+	const struct col *about;       /* the reference to whom it is about; NULL: it is about itself */
 	bool has_email;
 };
 
@@ -37,6 +38,7 @@ static bool personal_of(const struct plan *p, struct personal *q)
 	}
 	for (size_t i = 0; i < p->n_one_of && !q->placeholder; i++)
 		q->placeholder = p->one_of[i]->f->personal ? p->one_of[i] : NULL;
+	q->about = p->m->about ? plan_col(p, p->m->about->number) : NULL;
 	return q->n > 0 && !p->r->hard;
 }
 
@@ -71,19 +73,35 @@ enum status subjects_scrub(struct db_conn *db, const char *ids)
 
 /* -- Find */
 
+/* Rows about somebody who is asked for: by the ids that were found before, and in the same service by the mail address. */
+static void put_about(struct buf *sql, const struct plan *p, const struct personal *q)
+{
+	if (!q->about)
+		return;
+	buf_printf(sql, " OR t.%s = ANY($3::uuid[])", q->about->column);
+	if (q->about->target)
+		buf_printf(sql, " OR t.%s IN (SELECT o.id FROM %s o WHERE lower(o.email) = lower($2::text))", q->about->column, q->about->target->r->table);
+}
+
 static enum status find_in(struct rpc_call *call, struct db_conn *db, const struct plan *p, const struct personal *q, const Crm__V1__SubjectsRequest *req, struct buf *out)
 {
-	const char *params[] = { subjects_ids(call, req, p->entity), req->email };
+	const char *params[] = { subjects_ids(call, req, p->entity), req->email, subjects_ids(call, req, q->about ? q->about->f->ref : "") };
 	PGresult *res = NULL;
-	char sql[300];
+	struct buf sql = { 0 };
 	enum status s;
 
-	snprintf(sql, sizeof(sql), "SELECT t.id, to_jsonb(t) - 'search' - 'tenant_id' FROM %s t WHERE t.id = ANY($1::uuid[])%s LIMIT %d", p->r->table,
-	    q->has_email ? " OR lower(t.email) = lower($2::text)" : "", SUBJECTS_MAX);
-	s = db_exec(db, &res, sql, q->has_email ? 2 : 1, params);
+	buf_printf(&sql, "SELECT t.id, to_jsonb(t) - 'search' - 'tenant_id' FROM %s t"
+	    /* all three have a type, also where nothing speaks of them */
+	    " WHERE ($2::text IS NULL OR true) AND ($3::uuid[] IS NULL OR true) AND (t.id = ANY($1::uuid[])", p->r->table);
+	if (q->has_email)
+		buf_z(&sql, " OR lower(t.email) = lower($2::text)");
+	put_about(&sql, p, q);
+	buf_printf(&sql, ") LIMIT %d", SUBJECTS_MAX);
+	s = db_exec(db, &res, buf_cstr(&sql), 3, params);
 	for (int i = 0; s == STATUS_OK && i < PQntuples(res); i++)
 		subjects_put(out, p->entity, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1));
 	PQclear(res);
+	buf_fini(&sql);
 	return s;
 }
 
@@ -91,7 +109,7 @@ static enum status find_in(struct rpc_call *call, struct db_conn *db, const stru
 
 static const char *empty_of(const struct personal *q, const struct col *c)
 {
-	if (c == q->placeholder)
+	if (c == q->placeholder || (c->f->required && c->kind == COL_TEXT))
 		return "'" SUBJECT_ERASED "'";
 	return c->kind == COL_JSON ? "'{}'" : "NULL";
 }

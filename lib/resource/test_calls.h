@@ -103,8 +103,8 @@ static inline void test_turn(void)
 	event_base_loop(test_base, EVLOOP_ONCE);
 }
 
-/* service: schema of the database and name of its contract. */
-static inline void test_start_service(const char *service, const struct op *ops, size_t n, const char *schema_dir)
+/* The loop and the service's engine against test_pg, which stands. */
+static inline void test_attach(const char *service, const struct op *ops, size_t n)
 {
 	char own[100], make[200], role[50];
 	const char *files[] = { "build/gen/descriptors/common.pb", own };
@@ -115,8 +115,6 @@ static inline void test_start_service(const char *service, const struct op *ops,
 	snprintf(role, sizeof(role), "%s_app", service);
 	if (access(files[0], R_OK) != 0 || access(files[1], R_OK) != 0)
 		assert_int_equal(system(make), 0);
-	test_pg = pg_fixture_start();
-	pg_fixture_migrate(test_pg, service, schema_dir);
 	test_base = event_base_new();
 	c.url = pg_fixture_url(test_pg, role);
 	test_db = db_new(test_base, &c);
@@ -130,18 +128,31 @@ static inline void test_start_service(const char *service, const struct op *ops,
 	assert_true(resource_ready());
 }
 
+/* service: schema of the database and name of its contract. */
+static inline void test_start_service(const char *service, const struct op *ops, size_t n, const char *schema_dir)
+{
+	test_pg = pg_fixture_start();
+	pg_fixture_migrate(test_pg, service, schema_dir);
+	test_attach(service, ops, n);
+}
+
 static inline void test_start(const struct op *ops, size_t n, const char *schema_dir)
 {
 	test_start_service("customers", ops, n, schema_dir);
 }
 
-static inline void test_end(void)
+static inline void test_detach(void)
 {
 	resource_unlisten();
 	db_free(test_db);
 	resource_fini();
 	schema_free(test_schema);
 	event_base_free(test_base);
+}
+
+static inline void test_end(void)
+{
+	test_detach();
 	pg_fixture_stop(test_pg);
 }
 

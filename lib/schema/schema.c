@@ -286,7 +286,7 @@ static bool link_message(struct reader *r, const struct raw_message *raw, struct
 	const struct schema_field **by_number;
 	struct wire_reader w = wire_read(option_bytes(raw->d->options ? &raw->d->options->base : NULL, 50003));
 	struct wire_field x;
-	struct str owner = { 0 };
+	struct str owner = { 0 }, about = { 0 };
 
 	m->doc = doc_of(s, raw->docs, raw->path, raw->n_path);
 	m->fields = fields;
@@ -298,6 +298,8 @@ static bool link_message(struct reader *r, const struct raw_message *raw, struct
 			m->rows = schema_row_kind(s, (unsigned)x.value);
 		else if (x.number == 3 && x.type == WIRE_BYTES)
 			owner = x.bytes;
+		else if (x.number == 4 && x.type == WIRE_BYTES)
+			about = x.bytes;
 	}
 	for (size_t i = 0; i < m->n_fields; i++) {
 		if (!link_field(r, raw, i, &fields[i]))
@@ -309,6 +311,9 @@ static bool link_message(struct reader *r, const struct raw_message *raw, struct
 	for (size_t i = 0; i < m->n_fields; i++)
 		by_number[fields[i].number] = &fields[i];
 	m->by_number = by_number;
+	m->about = about.n ? schema_field_find(m, about) : NULL;
+	if (about.n && (!m->about || !m->about->ref))
+		return fail(r, "%s: about: no reference %.*s", m->name, STR_FMT(about));
 	m->owner = owner.n ? schema_field_find(m, owner) : NULL;
 	if (owner.n && (!m->owner || !m->owner->ref))
 		return fail(r, "%s: owner: no reference %.*s", m->name, STR_FMT(owner));

@@ -35,6 +35,7 @@ struct schema_message {
 	const char *name;   /* "crm.v1.Lead" */
 	const char *entity; /* option (e): "lead"; NULL when none */
 	const char *rows;   /* "leads": members may be limited to some of its rows; NULL when not */
+	const struct schema_field *about; /* whose personal data its fields are; NULL: its own */
 	const struct schema_field *owner; /* the reference that says whose a row is (else created_by); NULL: created_by alone */
 	const char *doc;
 	const struct schema_field *fields; /* in the order of the file */

@@ -88,6 +88,8 @@ static const struct op ops[] = {
 	{ .rpc = "AlertRules.Create", .kind = OP_LOOP, .on_loop = on_list },
 	{ .rpc = "AlertRules.Update", .kind = OP_LOOP, .on_loop = on_list },
 	{ .rpc = "AlertRules.Delete", .kind = OP_LOOP, .on_loop = on_list },
+	{ .rpc = "Feed.Read", .kind = OP_LOOP, .on_loop = on_list },
+	{ .rpc = "Feed.Moved", .kind = OP_LOOP, .on_loop = on_list },
 	{ .rpc = "AuditLogs.List", .kind = OP_LOOP, .on_loop = on_list },
 	{ .rpc = "AuditLogs.Get", .kind = OP_HANDLER, .handler = on_get },
 	{ .rpc = "AuditLogs.Verify", .kind = OP_HANDLER, .handler = on_verify },

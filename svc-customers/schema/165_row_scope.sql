@@ -1,3 +1,4 @@
+GRANT UPDATE (title) ON timeline_entry TO {{schema}}_app; -- of who was erased
 -- Notes and timelines are seen by those who see the account (docs/auth.md, ADR 0016).
 DO $$
 DECLARE t text;

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from . import audit, bus, database, demo, doctor, keys, logs, proc, redis, supervisor
+from . import audit, bus, database, demo, doctor, keys, logs, proc, redis, replay, supervisor
 from .config import Config, ConfigError
 
 READY_S = 60
@@ -405,6 +405,9 @@ def parser():
     c = command("dlq", "dead letters: list, show, redrive", lambda cfg, a, s: bus.dlq(cfg, a, s, bus_in_use(cfg)))
     c.add_argument("action", choices=["list", "show", "redrive"])
     c.add_argument("id", nargs="?", help="of the event; redrive also takes `all`")
+    c = command("replay", "publish events of the last 7 days again: for a consumer that lacks some, or an emptied broker", lambda cfg, a, s: replay.run(cfg, a, s, bus_in_use(cfg)))
+    c.add_argument("--from", dest="since", metavar="TIME|POSITION", required=True, help="2024-01-15T10:30:00Z, or service:xid/id of an outbox row")
+    c.add_argument("--to", metavar="CONSUMER", required=True, help="audit or feed: waits until it has all; bus: an emptied broker")
     command("reset", "stop and delete all data", reset).add_argument("--yes", action="store_true")
     c = sub.add_parser("_supervise", parents=[common])
     c.add_argument("bus")
