@@ -18,6 +18,16 @@ struct write {
 	int seq_at;
 };
 
+#define MASK_MAX 64
+
+/* Numbers of the fields that are written. */
+struct mask {
+	uint32_t numbers[MASK_MAX];
+	size_t n;
+};
+/* Adds a packed list: a run of varints of at most five bytes each. False: malformed, or too many. */
+bool mask_packed(struct mask *m, struct str bytes);
+
 /* The statement is made; fini gives its text back. */
 void write_fini(struct write *w);
 /* Rows more or less when it succeeds. */
