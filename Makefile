@@ -17,7 +17,7 @@ test-deps:
 
 build: $(addprefix $(BIN)/,$(PROGRAMS)) $(TOOLS) $(DESCS) $(DIALECT_PB) ## compile all programs
 
-test: test-deps ## everything: unit, end to end over all dialects, sanitizers, fuzz smoke, Kafka (under 20 minutes)
+test: test-deps ## everything: unit, end to end over all dialects, sanitizers, fuzz smoke, Kafka (about half an hour)
 	@tests/run
 
 unit: $(TEST_BIN) $(DESCS) $(DIALECT_PB) ## unit tests of this VARIANT

@@ -1,5 +1,5 @@
 /*
- * The feed: events of each tenant in order, kept 7 days, read by position (docs/events.md, docs/adr/0009-feed.md).
+ * The feed: events of each tenant in order, kept 7 days, read by position (docs/events.md, docs/adr/0011-feed.md).
  * feed_store.c writes it, feed.c answers Feed.Read and Feed.Moved, feed_rules.c says who may see what.
  */
 #ifndef CRM_SVC_AUDIT_FEED_H
