@@ -227,7 +227,7 @@ static void test_rotation_publishes_before_it_signs(void **state)
 	pg_fixture_sql(pg, "INSERT INTO auth.tenant (id, name) VALUES ('0190b8a0-0000-7000-8000-000000000002', 'A'), ('0190b8a0-0000-7000-8000-000000000009', 'B')");
 	assert_true(keys_rotate(db, next, &why));
 	assert_string_equal(pg_fixture_value(pg, "SELECT string_agg(type || ' ' || (after->>'kid' IS NOT NULL), ',') FROM auth.outbox"),
-	    "auth.signing_key.rotated true,auth.signing_key.rotated true");
+	    "auth.key.published true,auth.signing_key.rotated true,auth.signing_key.rotated true");
 	assert_false(keys_rotate(db, again, &why));
 	assert_true(keys_refresh(db));
 	assert_string_equal(current_kid(), first);

@@ -174,8 +174,8 @@ static void sets_and_bounds_hold(void **state)
 	wire_put_bytes(&b, 22, STR("gone"));
 	assert_string_equal(violations("crm.v1.User", &b, false), "status:in=active, inactive");
 	buf_clear(&b);
-	wire_put_varint(&b, 4, 0);
-	assert_string_equal(violations("crm.v1.ConvertLeadRequest", &b, false), "deal_seq:gte=1");
+	wire_put_varint(&b, 22, 0);
+	assert_string_equal(violations("crm.v1.AlertRule", &b, false), "threshold:gte=1");
 	buf_fini(&b);
 }
 

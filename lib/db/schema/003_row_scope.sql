@@ -21,12 +21,12 @@ GRANT EXECUTE ON FUNCTION row_owners(text) TO {{schema}}_app;
 -- because the planner then expects every row to pass: plans of callers who see all rows stay as they are. CASE and not coalesce():
 -- the planner takes coalesce() for something that may leak what it reads, and would not use an index on it behind row-level security.
 CREATE FUNCTION limit_rows(relation text, rows text, owner text) RETURNS void LANGUAGE plpgsql SET search_path = {{schema}}, pg_temp AS $$
-DECLARE whose text := coalesce(format('CASE WHEN %1$I IS NULL THEN created_by ELSE %1$I END', owner), 'created_by');
+DECLARE whose text := CASE WHEN owner IS NULL THEN 'created_by' ELSE format('CASE WHEN %1$I IS NULL THEN created_by ELSE %1$I END', owner) END;
 BEGIN
 	EXECUTE format('CREATE POLICY scope ON %I AS RESTRICTIVE TO {{schema}}_app USING ('
 		'(SELECT (strpos(coalesce(current_setting(''app.scope'', true), ''''), %L) > 0)::integer) <> 1'
 		' OR %s = ANY ((SELECT row_owners(%L))::uuid[]))', relation, ' ' || rows || '=', whose, rows);
 	EXECUTE format('CREATE INDEX %I ON %I (tenant_id, (%s), created_at DESC, id DESC) INCLUDE (created_by%s) WHERE deleted_at IS NULL',
-		relation || '_rows', relation, whose, coalesce(format(', %I', owner), ''));
+		relation || '_rows', relation, whose, CASE WHEN owner IS NULL THEN '' ELSE format(', %I', owner) END);
 END $$;
 REVOKE ALL ON FUNCTION limit_rows(text, text, text) FROM PUBLIC;

@@ -29,7 +29,7 @@ CREATE TABLE outbox (
 	CONSTRAINT outbox_pkey PRIMARY KEY (xid, id, created_at)
 ) PARTITION BY RANGE (created_at);
 ALTER SEQUENCE outbox_id OWNED BY outbox.id;
-GRANT USAGE ON SEQUENCE outbox_id TO {{schema}}_app;
+GRANT USAGE ON SEQUENCE outbox_id TO {{schema}}_app, {{schema}}_search; -- functions of the latter make events, too
 
 -- Which partitions there are, and what they hold: from since (or ever) up to, not including, until.
 CREATE TABLE outbox_day (
