@@ -577,9 +577,6 @@ static void many_upserts_at_once_make_one_row(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(an_upsert_creates_then_changes),
-		cmocka_unit_test(an_upsert_says_what_is_wrong),
-		cmocka_unit_test(many_upserts_at_once_make_one_row),
 		cmocka_unit_test(create_stores_and_get_reads_by_both_keys),
 		cmocka_unit_test(tenants_do_not_see_each_other),
 		cmocka_unit_test(first_numbers_of_a_tenant_are_one_two_three),
@@ -597,6 +594,9 @@ int main(void)
 		cmocka_unit_test(the_same_key_32_times_in_parallel_creates_once),
 		cmocka_unit_test(a_failed_write_does_not_use_up_its_key),
 		cmocka_unit_test(bulk_writes_the_good_items_and_explains_the_others),
+		cmocka_unit_test(an_upsert_creates_then_changes),
+		cmocka_unit_test(an_upsert_says_what_is_wrong),
+		cmocka_unit_test(many_upserts_at_once_make_one_row),
 	};
 
 	return cmocka_run_group_tests(tests, start, end);
