@@ -58,6 +58,19 @@ def test_the_path_wins_over_the_body_and_odd_ids_are_texts(tenant, unique):
     assert ok(tenant.native.put("/deals/external/" + requests.utils.quote(odd), json={"title": "y"}), 201)["externalId"] == odd
 
 
+@pytest.mark.parametrize("path", ENTITIES)
+def test_what_is_there_already_is_given_a_name(fresh, path, unique):
+    first = ok(fresh.native.put(f"/{path}/external/{unique}", json=ENTITIES[path][0] | ({"name": unique} if path == "product-categories" else {})), 201)
+    name = f"/{path}/{first['id']}/external-id"
+    assert ok(fresh.native.put(name, json={"externalId": unique + "b"}))["externalId"] == unique + "b"
+    assert ok(fresh.native.put(f"/{path}/external/{unique}b", json=ENTITIES[path][1]))["id"] == first["id"]
+    second = ok(fresh.native.put(f"/{path}/external/{unique}", json=ENTITIES[path][0] | ({"name": unique + "c"} if path == "product-categories" else {})), 201)
+    taken = fresh.native.put(f"/{path}/{second['id']}/external-id", json={"externalId": unique + "b"})
+    assert taken.status_code == 409 and taken.json()["errors"][0]["field"] == "externalId", taken.text
+    assert ok(fresh.native.put(name, json={"externalId": None}))["externalId"] is None
+    assert ok(fresh.native.put(f"/{path}/{second['id']}/external-id", json={"externalId": unique + "b"}))["id"] == second["id"]
+
+
 def test_32_at_once_make_one(fresh, unique):
     send = lambda i: fresh.native.put(f"/deals/external/{unique}", json={"title": f"Deal {i}"})
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
