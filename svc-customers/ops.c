@@ -46,12 +46,26 @@ const struct resource timeline_resource = {
 	.hard = true,
 };
 
+const struct resource job_resource = {
+	.message = "crm.v1.Job", .table = "job", .filter = "kind state created_by created_us", .sort = "created_us seq", .default_sort = "-created_us",
+};
+
+const struct resource job_item_resource = {
+	.message = "crm.v1.JobItem", .table = "job_item", .filter = "job state code", .sort = "position", .default_sort = "position", .hard = true,
+};
+
 const struct op customers_ops[] = {
 	OPS_RESOURCE("Accounts", &account_resource),
 	{ .rpc = "Accounts.Upsert", .kind = OP_UPSERT, .resource = &account_resource },
 	{ .rpc = "Accounts.Export", .kind = OP_EXPORT, .resource = &account_resource },
 	{ .rpc = "Accounts.Refs", .kind = OP_REFS, .resource = &account_resource },
 	{ .rpc = "Accounts.Stats", .kind = OP_REPORT, .sql = account_stats_sql },
+	{ .rpc = "Accounts.BulkUpdate", .kind = OP_BULK_UPDATE, .resource = &account_resource },
+	{ .rpc = "Accounts.BulkDelete", .kind = OP_BULK_DELETE, .resource = &account_resource },
+	{ .rpc = "Jobs.List", .kind = OP_LIST, .resource = &job_resource },
+	{ .rpc = "Jobs.Get", .kind = OP_GET, .resource = &job_resource },
+	{ .rpc = "Jobs.Cancel", .kind = OP_UPDATE, .resource = &job_resource, .set = "state=cancelled" },
+	{ .rpc = "Jobs.Results", .kind = OP_LIST, .resource = &job_item_resource },
 	{ .rpc = "Notes.List", .kind = OP_LIST, .resource = &note_resource },
 	{ .rpc = "Notes.Create", .kind = OP_CREATE, .resource = &note_resource },
 	{ .rpc = "Notes.Update", .kind = OP_UPDATE, .resource = &note_resource },

@@ -5,7 +5,7 @@
 #include "db/db.h"
 #include "resource/resource.h"
 
-extern const struct resource account_resource, contact_resource, lead_resource, tag_resource, territory_resource, note_resource, timeline_resource;
+extern const struct resource account_resource, contact_resource, lead_resource, tag_resource, territory_resource, note_resource, timeline_resource, job_resource, job_item_resource;
 extern const struct op customers_ops[];
 extern const size_t customers_n_ops;
 

@@ -41,11 +41,13 @@ static enum status deal_link(PGconn *conn, const Crm__V1__Lead *l, const char *c
 /* Its id is made from the lead's, so that there is one however often this runs. */
 static enum status deal_make(PGconn *conn, const Crm__V1__Lead *l, const char *const actor[4])
 {
-	const char *title = l->company && *l->company ? l->company : l->display;
-	const char *params[] = { actor[0], actor[1], actor[2], actor[3], l->id, title && *title ? title : "Lead", l->value, ref_id(l->owner), l->source, ref_id(l->converted_account),
+	char number[40]; /* and not the person's name: a title is nobody's personal data, and nobody finds it there to erase it */
+	const char *title = l->company && *l->company ? l->company : number;
+	const char *params[] = { actor[0], actor[1], actor[2], actor[3], l->id, title, l->value, ref_id(l->owner), l->source, ref_id(l->converted_account),
 		ref_id(l->converted_contact) };
 	enum status s = pgconn_exec(conn, NULL, "SELECT stage_seed()", 0, NULL);
 
+	snprintf(number, sizeof(number), "Lead %" PRId64, l->seq);
 	if (s != STATUS_OK)
 		return s;
 	return pgconn_exec(conn, NULL,

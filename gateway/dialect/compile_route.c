@@ -72,7 +72,8 @@ static enum input_kind input_of(const struct schema_message *m)
 	static const struct {
 		const char *name;
 		enum input_kind kind;
-	} kinds[] = { { "crm.v1.ListRequest", INPUT_LIST }, { "crm.v1.WriteRequest", INPUT_WRITE }, { "crm.v1.BulkRequest", INPUT_BULK }, { "crm.v1.KeyRequest", INPUT_KEY } };
+	} kinds[] = { { "crm.v1.ListRequest", INPUT_LIST }, { "crm.v1.WriteRequest", INPUT_WRITE }, { "crm.v1.BulkRequest", INPUT_BULK }, { "crm.v1.KeyRequest", INPUT_KEY },
+		{ "crm.v1.BulkWriteRequest", INPUT_SELECT } };
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
 		if (strcmp(m->name, kinds[i].name) == 0)
@@ -108,7 +109,7 @@ static bool route_rpc(struct compile *c, struct route_impl *r)
 	r->pub.rpc = m;
 	r->input = input_of(m->input);
 	r->output = output_of(m->output);
-	if ((r->input == INPUT_LIST || r->input == INPUT_WRITE || r->input == INPUT_BULK) && !m->entity)
+	if ((r->input == INPUT_LIST || r->input == INPUT_WRITE || r->input == INPUT_BULK || r->input == INPUT_SELECT) && !m->entity)
 		return compile_fail(c, "%s says no entity", m->name);
 	r->creates_entity = r->input == INPUT_WRITE && (ends_with(m->event, ".created") || ends_with(m->name, ".Create"));
 	r->replace = r->src->put == CRM__DIALECT__ROUTE__PUT__REPLACE;
@@ -128,10 +129,28 @@ static bool route_resource(struct compile *c, const char *what, const char *name
 	return true;
 }
 
+static bool route_select(struct compile *c, struct route_impl *r)
+{
+	const Crm__Dialect__Route__Select *s = r->src->select;
+	const char *entity = r->pub.rpc->entity ? r->pub.rpc->entity->entity : NULL;
+
+	if ((r->input == INPUT_SELECT) != (s != NULL))
+		return compile_fail(c, s ? "select: %s takes no BulkWriteRequest" : "%s needs select", r->pub.rpc->name);
+	if (!s)
+		return true;
+	if (!s->ids || !entity)
+		return compile_fail(c, "select: needs ids, and an entity");
+	r->select.ids = str_of(s->ids);
+	r->select.filter = str_of(s->filter ? s->filter : "");
+	r->select.patch = str_of(s->patch ? s->patch : "");
+	r->select.mode = str_of(s->mode ? s->mode : "");
+	return compile_encoder(c, arena_printf(c->a, "id:%s", entity), NULL, NULL, &r->select.id);
+}
+
 static bool route_body(struct compile *c, struct route_impl *r)
 {
 	const struct schema_method *m = r->pub.rpc;
-	bool entity = r->input == INPUT_WRITE || r->input == INPUT_BULK;
+	bool entity = r->input == INPUT_WRITE || r->input == INPUT_BULK || r->input == INPUT_SELECT;
 
 	if (!route_resource(c, "body", r->src->body, entity ? m->entity : m->input, &r->body))
 		return false;
@@ -142,8 +161,8 @@ static bool route_body(struct compile *c, struct route_impl *r)
 	if (r->input == INPUT_BULK && !r->body)
 		return compile_fail(c, "needs a body");
 	r->bulk = str_of(r->src->bulk);
-	r->pub.reads_body = r->body != NULL;
-	return true;
+	r->pub.reads_body = r->body != NULL || r->input == INPUT_SELECT;
+	return route_select(c, r);
 }
 
 static bool route_output(struct compile *c, struct route_impl *r)
@@ -201,7 +220,7 @@ static bool route_example(struct compile *c, const struct route_impl *r)
 
 	if (r->src->example && !v)
 		return compile_fail(c, "example: %s", err.text);
-	if (v && (!r->body || v->type != JSON_OBJECT))
+	if (v && (!r->pub.reads_body || v->type != JSON_OBJECT))
 		return compile_fail(c, "example: only for a body, and an object");
 	return true;
 }
@@ -251,7 +270,7 @@ static bool param_op(struct compile *c, const char *word, unsigned *op)
 static bool param_filter(struct compile *c, struct route_impl *r, const Crm__Dialect__Param *q, struct param_plan *p)
 {
 	p->target = TARGET_FILTER;
-	if (r->input != INPUT_LIST)
+	if (r->input != INPUT_LIST && r->input != INPUT_SELECT)
 		return compile_fail(c, "filter: %s is no list", r->pub.rpc->name);
 	p->filter = schema_field_find(r->pub.rpc->entity, str_of(q->filter));
 	if (!p->filter)
@@ -273,7 +292,7 @@ static bool param_special(struct compile *c, struct route_impl *r, const Crm__Di
 {
 	p->target = TARGET_SPECIAL;
 	p->special = q->special;
-	if (r->input != INPUT_LIST)
+	if (r->input != INPUT_LIST && r->input != INPUT_SELECT)
 		return compile_fail(c, "special: %s is no list", r->pub.rpc->name);
 	if (p->special == CRM__DIALECT__PARAM__SPECIAL__PAGE)
 		r->page = p;
@@ -352,8 +371,11 @@ static const Crm__Dialect__ParamSet *param_set(const Crm__Dialect__Dialect *src,
 	return NULL;
 }
 
+/* A selection has no pages and no order: what a list's set has besides filters is left out. */
 static bool add_param(struct compile *c, struct route_impl *r, const Crm__Dialect__Param *q)
 {
+	if (r->input == INPUT_SELECT && !q->filter && q->special != CRM__DIALECT__PARAM__SPECIAL__NO && q->special != CRM__DIALECT__PARAM__SPECIAL__SEARCH)
+		return true;
 	return compile_param(c, r, q, &r->params[r->n_params]) && ++r->n_params;
 }
 

@@ -23,7 +23,11 @@ static void contract_violation(void *arg, const char *path, const char *rule, co
 {
 	struct decoder *d = arg;
 
-	decode_violate(d, name_of_path(d->r, str_of(path), d->a), rule, NULL, param);
+	struct str name = name_of_path(d->r, str_of(path), d->a);
+
+	if (d->r->select.patch.n)
+		name = str_of(arena_printf(d->a, "%.*s.%.*s", STR_FMT(d->r->select.patch), STR_FMT(name)));
+	decode_violate(d, name, rule, NULL, param);
 }
 
 static void put_mask(struct decoder *d, struct buf *out, uint32_t *numbers, size_t *n)
@@ -55,7 +59,7 @@ static void finish_write(struct decoder *d)
 	entity = arena_str(d->a, (struct str){ out->p + from, out->n - from });
 	wire_close(out, at);
 	put_mask(d, out, numbers, &n);
-	if (d->in->if_match)
+	if (d->in->if_match && d->r->input == INPUT_WRITE)
 		wire_put_varint(out, WRITE_EXPECTED_VERSION, d->in->if_match);
 	schema_validate(m, entity, d->full && !d->r->action, d->a, contract_violation, d);
 	if (!d->full || d->r->action)
@@ -68,7 +72,7 @@ static void finish(struct decoder *d)
 
 	build_print(&d->root, out);
 	buf_str(out, buf_view(&d->extra));
-	if (d->r->input == INPUT_WRITE)
+	if (d->mask)
 		finish_write(d);
 	if (d->r->input == INPUT_KEY && d->in->if_match)
 		wire_put_varint(out, KEY_REQUEST_EXPECTED_VERSION, d->in->if_match);
@@ -83,11 +87,11 @@ enum status route_decode(const struct decode_input *in, struct decoded *out)
 	enum status s;
 
 	*out = (struct decoded){ .page = { .page = 1, .limit = r->dialect->limit }, .unknown_fields = STR("") };
-	d.clears = r->input == INPUT_WRITE && !r->creates_entity;
+	d.clears = (r->input == INPUT_WRITE && !r->creates_entity) || r->input == INPUT_SELECT;
 	d.full = !d.clears || r->replace || r->action;
 	build_init(&d.root, d.a);
 	build_init(&d.entity, d.a);
-	if (r->input == INPUT_WRITE)
+	if (r->input == INPUT_WRITE || (r->input == INPUT_SELECT && r->body))
 		d.mask = arena_zalloc(d.a, r->pub.rpc->entity->max_number + 1);
 	s = decode_body(&d);
 	if (s == STATUS_OK)

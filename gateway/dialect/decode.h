@@ -47,8 +47,14 @@ bool decode_scalar(struct decoder *d, const struct spot *s, const struct json *v
 void decode_put(struct build *b, const struct schema_field *f, const struct scalar *s);
 /* decode_body.c: OK, BAD_REQUEST, UNSUPPORTED_MEDIA_TYPE */
 enum status decode_body(struct decoder *d);
+/* The members of an entity that are written: they make the mask. prefix: of names in violations, "updates." */
+void decode_entity(struct decoder *d, const struct json *v, const char *prefix);
+/* decode_select.c: the body of a BulkWriteRequest */
+void decode_select(struct decoder *d, const struct json *body);
 /* decode_query.c: OK or BAD_REQUEST */
 enum status decode_params(struct decoder *d);
+/* The parameters of a selection, from its filter's members. */
+void decode_filter(struct decoder *d, const struct pair *pairs, size_t n);
 void decode_sets(struct decoder *d);
 
 #endif

@@ -157,6 +157,8 @@ static void unknown(const struct level *l, struct str key)
 	struct decoder *d = l->d;
 	struct str name = full_name(l, key);
 
+	if (l->top && d->r->input == INPUT_SELECT && (str_eq(key, d->r->select.ids) || str_eq(key, d->r->select.filter) || str_eq(key, d->r->select.mode)))
+		return;
 	if (d->d->pub.strict) {
 		decode_violate(d, name, "unknown", NULL, NULL);
 		return;
@@ -199,6 +201,11 @@ static void read_object(struct decoder *d, const struct resource_plan *res, cons
 	}
 	if (d->r->replace && d->clears)
 		replace_rest(&l);
+}
+
+void decode_entity(struct decoder *d, const struct json *v, const char *prefix)
+{
+	read_object(d, d->r->body, v, &d->entity, prefix, true, false);
 }
 
 /* -- many at once */
@@ -343,7 +350,7 @@ enum status decode_body(struct decoder *d)
 	enum media media = d->in->body.n ? media_of(d, d->in->content_type) : MEDIA_JSON;
 	struct json nothing = { .type = JSON_OBJECT }, *v = &nothing;
 
-	if (!d->r->body)
+	if (!d->r->pub.reads_body)
 		return STATUS_OK;
 	if (media == MEDIA_OTHER)
 		return STATUS_UNSUPPORTED_MEDIA_TYPE;
@@ -359,6 +366,8 @@ enum status decode_body(struct decoder *d)
 	}
 	if (d->r->input == INPUT_BULK)
 		read_bulk(d, v);
+	else if (d->r->input == INPUT_SELECT)
+		decode_select(d, v);
 	else
 		read_object(d, d->r->body, v, d->r->input == INPUT_WRITE ? &d->entity : &d->root, "", true, media == MEDIA_FORM);
 	return STATUS_OK;

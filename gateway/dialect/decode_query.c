@@ -346,6 +346,34 @@ static void finish_list(struct decoder *d, struct paging *g)
 		wire_put_varint(&d->extra, LIST_WANT_TOTAL, 1);
 }
 
+/* One value by name: a parameter of the query, or a member of a selection's filter. */
+static void read_param(struct decoder *d, const struct param_plan *p, const struct pair *pairs, size_t n, struct paging *g)
+{
+	struct values v;
+
+	values_of(d, p, pairs, n, &v);
+	if (v.bad)
+		decode_violate(d, p->name, "utf8", NULL, NULL);
+	if (v.too_many)
+		decode_violate(d, p->name, "max_items", NULL, arena_printf(d->a, "%d", VALUES_MAX));
+	if (v.bad || v.too_many || v.n == 0)
+		return;
+	switch (p->target) {
+	case TARGET_PATH: into_message(d, p, &v); break;
+	case TARGET_FILTER: into_filter(d, p, &v); break;
+	case TARGET_SPECIAL: read_special(d, p, v.v[v.n - 1], g); break;
+	}
+}
+
+void decode_filter(struct decoder *d, const struct pair *pairs, size_t n)
+{
+	struct paging g = { .limit = 0 };
+
+	for (size_t i = 0; i < d->r->n_params; i++)
+		if (d->r->params[i].target != TARGET_PATH)
+			read_param(d, &d->r->params[i], pairs, n, &g);
+}
+
 enum status decode_params(struct decoder *d)
 {
 	struct paging g = { .limit = 0 };
@@ -356,23 +384,9 @@ enum status decode_params(struct decoder *d)
 		d->out->text = "The query has too many parameters";
 		return STATUS_BAD_REQUEST;
 	}
-	for (size_t i = 0; i < d->r->n_params; i++) {
-		const struct param_plan *p = &d->r->params[i];
-		struct values v;
-
-		values_of(d, p, pairs, n, &v);
-		if (v.bad)
-			decode_violate(d, p->name, "utf8", NULL, NULL);
-		if (v.too_many)
-			decode_violate(d, p->name, "max_items", NULL, arena_printf(d->a, "%d", VALUES_MAX));
-		if (v.bad || v.too_many || v.n == 0)
-			continue;
-		switch (p->target) {
-		case TARGET_PATH: into_message(d, p, &v); break;
-		case TARGET_FILTER: into_filter(d, p, &v); break;
-		case TARGET_SPECIAL: read_special(d, p, v.v[v.n - 1], &g); break;
-		}
-	}
+	for (size_t i = 0; i < d->r->n_params; i++)
+		if (d->r->input != INPUT_SELECT || d->r->params[i].target == TARGET_PATH)
+			read_param(d, &d->r->params[i], pairs, n, &g);
 	if (d->r->input == INPUT_LIST)
 		finish_list(d, &g);
 	return STATUS_OK;

@@ -111,7 +111,8 @@ static void params_print(struct oa *o, const struct route_impl *r)
 	oa_key(o->b, "parameters");
 	buf_c(o->b, '[');
 	for (size_t i = 0; i < r->n_params; i++)
-		param_print(o, &r->params[i]);
+		if (r->input != INPUT_SELECT || r->params[i].target == TARGET_PATH)
+			param_print(o, &r->params[i]);
 	if (r->pub.rpc->permission != 0)
 		header_print(o, "X-Tenant-ID", "One of the caller's tenants, in any form of its id; without it: the tenant of the token");
 	if (is_write(r) && r->pub.rpc->permission != 0 && !r->pub.upload_part)
@@ -122,6 +123,41 @@ static void params_print(struct oa *o, const struct route_impl *r)
 }
 
 /* -- bodies */
+
+/* Ids or a filter; what is changed is a member of its own, or beside them. */
+static void select_schema(struct oa *o, const struct route_impl *r)
+{
+	buf_z(o->b, "\"type\":\"object\",\"properties\":{");
+	oa_key_str(o->b, r->select.ids);
+	buf_printf(o->b, "{\"type\":\"array\",\"minItems\":1,\"maxItems\":%d,\"items\":{\"type\":[\"string\",\"integer\"]}}", SELECT_MAX_IDS);
+	if (r->select.filter.n) {
+		oa_key_str(o->b, r->select.filter);
+		buf_z(o->b, "{\"type\":\"object\",\"minProperties\":1,\"additionalProperties\":false,\"description\":\"As the parameters of the list; each also as a list of values\",\"properties\":{");
+		for (size_t i = 0; i < r->n_params; i++) {
+			if (r->params[i].target == TARGET_PATH)
+				continue;
+			oa_key_str(o->b, r->params[i].name);
+			param_schema(o, &r->params[i]);
+		}
+		buf_z(o->b, "}}");
+	}
+	if (r->select.mode.n) {
+		oa_key_str(o->b, r->select.mode);
+		buf_z(o->b, "{\"type\":\"string\",\"enum\":[\"add\",\"remove\",\"replace\"],\"default\":\"replace\"}");
+	}
+	if (r->select.patch.n && r->body) {
+		oa_key_str(o->b, r->select.patch);
+		buf_c(o->b, '{');
+		oa_resource_ref(o, r->body, OA_CHANGE);
+		buf_c(o->b, '}');
+	}
+	buf_c(o->b, '}');
+	if (!r->select.patch.n && r->body) {
+		buf_z(o->b, ",\"allOf\":[{");
+		oa_resource_ref(o, r->body, OA_IN);
+		buf_z(o->b, "}]");
+	}
+}
 
 static void body_schema(struct oa *o, const struct route_impl *r)
 {
@@ -136,6 +172,8 @@ static void body_schema(struct oa *o, const struct route_impl *r)
 		buf_z(o->b, "}}},\"required\":[");
 		buf_json_str(o->b, r->bulk);
 		buf_c(o->b, ']');
+	} else if (r->input == INPUT_SELECT) {
+		select_schema(o, r);
 	} else {
 		oa_resource_ref(o, r->body, change ? OA_CHANGE : OA_IN);
 	}
@@ -152,7 +190,7 @@ static void body_print(struct oa *o, const struct route_impl *r)
 		buf_json_str(o->b, str_of(r->pub.upload_part));
 		buf_z(o->b, "]}}}}");
 	}
-	if (!r->body)
+	if (!r->body && r->input != INPUT_SELECT)
 		return;
 	oa_key(o->b, "requestBody");
 	buf_z(o->b, "{\"required\":true,\"content\":{\"application/json\":{\"schema\":");
@@ -162,7 +200,7 @@ static void body_print(struct oa *o, const struct route_impl *r)
 		buf_z(o->b, r->src->example);
 	}
 	buf_c(o->b, '}');
-	if (r->dialect->pub.accept_form && r->input != INPUT_BULK) {
+	if (r->dialect->pub.accept_form && r->input != INPUT_BULK && r->input != INPUT_SELECT) {
 		buf_z(o->b, ",\"application/x-www-form-urlencoded\":{\"schema\":");
 		body_schema(o, r);
 		buf_c(o->b, '}');
@@ -234,7 +272,7 @@ static void responses_print(struct oa *o, const struct route_impl *r)
 			success_print(o, r->others[i].as);
 		seen[r->others[i].as->pub.status] = true;
 	}
-	if (r->body || r->n_params > r->n_path_names)
+	if (r->pub.reads_body || r->n_params > r->n_path_names)
 		failure_print(o, STATUS_VALIDATION_ERROR, seen);
 	failure_print(o, STATUS_BAD_REQUEST, seen);
 	if (r->pub.rpc->permission != 0)

@@ -16,12 +16,14 @@
 #define RESOURCE_MAX_SLOTS 250
 #define RESOURCE_MAX_DEPTH 8
 #define LIST_MAX_ITEMS 1000
+#define SELECT_MAX_IDS 10000
 #define OFFSET_MAX 10000000
 #define SEQ_MAX ((INT64_C(1) << 53) - 1)
 
 /* Numbers of the messages in proto/common.proto that the gateway builds and reads itself. */
 enum { KEY_ID = 1, KEY_SEQ = 2, REF_NAME = 3, REF_EMAIL = 4 };
 enum { WRITE_KEY = 1, WRITE_ENTITY = 2, WRITE_MASK = 3, WRITE_EXPECTED_VERSION = 4, KEY_REQUEST_EXPECTED_VERSION = 2 };
+enum { SELECT_KEY = 1, SELECT_WHERE = 5, SELECT_TAG_MODE = 6 }; /* of BulkWriteRequest, which has WRITE_ENTITY and WRITE_MASK too */
 enum { LIST_FILTER = 1, LIST_SORT = 2, LIST_SEARCH = 3, LIST_LIMIT = 4, LIST_OFFSET = 5, LIST_CURSOR = 6, LIST_WANT_TOTAL = 7 };
 enum { FILTER_FIELD = 1, FILTER_OP = 2, FILTER_VALUE = 3, FILTER_KEY = 4, SORT_FIELD = 1, SORT_DESC = 2 };
 enum { LIST_REPLY_ITEM = 1, LIST_REPLY_TOTAL = 2, LIST_REPLY_NEXT_CURSOR = 3, BULK_ITEM = 1, BULK_REPLY_RESULT = 3, BULK_RESULT_ITEM = 3 };
@@ -144,7 +146,7 @@ struct other_plan {
 	struct route_impl *as;           /* the route with its own status, out, shape and message */
 };
 
-enum input_kind { INPUT_PLAIN, INPUT_KEY, INPUT_LIST, INPUT_WRITE, INPUT_BULK };
+enum input_kind { INPUT_PLAIN, INPUT_KEY, INPUT_LIST, INPUT_WRITE, INPUT_BULK, INPUT_SELECT };
 enum output_kind { OUTPUT_EMPTY, OUTPUT_PLAIN, OUTPUT_LIST, OUTPUT_TEXT };
 
 struct route_impl {
@@ -167,6 +169,10 @@ struct route_impl {
 	bool creates_entity, replace, action, has_shape, no_body, want_total;
 	struct template shape;
 	struct str bulk, message;
+	struct {
+		struct str ids, filter, patch, mode; /* members; may be empty */
+		struct encoder id;
+	} select;
 	uint32_t id_number, seq_number, version_number; /* of the reply, 0: none */
 	const char *entity;
 	struct str id_prefix;

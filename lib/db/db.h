@@ -120,6 +120,13 @@ enum status db_begin(struct db_conn *c, struct str tenant) MUST_CHECK;
 enum status db_exec(struct db_conn *c, PGresult **res, const char *sql, int n_params, const char *const *params) MUST_CHECK;
 enum status db_commit(struct db_conn *c) MUST_CHECK;
 void db_rollback(struct db_conn *c);
+/*
+ * A place in the open transaction to go back to when what follows may be refused: db_undo forgets what was done and what failed since;
+ * db_keep forgets the place. False: the connection is lost, everything failed.
+ */
+enum status db_savepoint(struct db_conn *c) MUST_CHECK;
+enum status db_keep(struct db_conn *c) MUST_CHECK;
+bool db_undo(struct db_conn *c);
 const char *db_constraint(const struct db_conn *c); /* of the last failure, "" when none */
 const char *db_sqlstate(const struct db_conn *c);
 const struct db_said *db_said(const struct db_conn *c); /* NULL: the last failure was no refusal of the schema's */

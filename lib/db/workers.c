@@ -222,6 +222,34 @@ void db_rollback(struct db_conn *c)
 		disconnect(c);
 }
 
+enum status db_savepoint(struct db_conn *c)
+{
+	return db_exec(c, NULL, "SAVEPOINT here", 0, NULL);
+}
+
+enum status db_keep(struct db_conn *c)
+{
+	return db_exec(c, NULL, "RELEASE SAVEPOINT here", 0, NULL);
+}
+
+bool db_undo(struct db_conn *c)
+{
+	PGresult *r;
+	bool good;
+
+	if (!c->in_tx || !c->c)
+		return false;
+	r = PQexec(c->c, "ROLLBACK TO SAVEPOINT here; RELEASE SAVEPOINT here");
+	good = is_good(r);
+	PQclear(r);
+	if (good) {
+		c->failed = STATUS_OK;
+		c->sqlstate[0] = c->constraint[0] = 0;
+		c->has_said = false;
+	}
+	return good;
+}
+
 const char *db_constraint(const struct db_conn *c)
 {
 	return c->constraint;

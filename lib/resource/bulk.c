@@ -42,19 +42,25 @@ static void violation_put(struct buf *b, const struct rpc_violation *v)
 	wire_close(b, at);
 }
 
-/* The collected violations become the item's; the call goes on without them. */
-static void item_refuse(struct bulk *k, struct item *it, enum status s)
+struct str status_take(struct rpc_call *call, enum status s)
 {
-	struct rpc_call *call = k->call;
 	struct buf b = { 0 };
+	struct str out;
 
 	wire_put_varint(&b, 1, s);
-	wire_put_bytes(&b, 2, str_of(status_text(s)));
+	wire_put_bytes(&b, 2, str_of(call->status_text ? call->status_text : status_text(s)));
 	for (size_t i = 0; i < call->n_violations; i++)
 		violation_put(&b, &call->violations[i]);
-	it->status = arena_str(&call->arena, buf_view(&b));
+	out = arena_str(&call->arena, buf_view(&b));
 	call->n_violations = 0;
+	call->status_text = NULL;
 	buf_fini(&b);
+	return out;
+}
+
+static void item_refuse(struct bulk *k, struct item *it, enum status s)
+{
+	it->status = status_take(k->call, s);
 }
 
 /* -- one item as a JSON row -------------------------------------------------------------------------------------------- */

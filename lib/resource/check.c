@@ -161,6 +161,10 @@ static bool check_write(struct db_conn *db, const struct bound *b, enum op_kind 
 	sql_start(&q, a);
 	if (kind == OP_CREATE)
 		sql_create(&q, b->plan, &actor, "x", &v, b->event, &seq_at);
+	else if (kind == OP_BULK_UPDATE)
+		sql_update_many(&q, b->plan, &actor, "{}", &v, TAGS_ADD, b->event);
+	else if (kind == OP_BULK_DELETE)
+		sql_delete_many(&q, b->plan, &actor, "{}", b->event);
 	else if (kind == OP_UPDATE)
 		sql_update(&q, b->plan, &actor, &key, NULL, &v, b->event);
 	else
@@ -199,6 +203,8 @@ static bool check_op(struct db_conn *db, const struct bound *b, struct arena *a)
 	case OP_CREATE:
 	case OP_UPDATE:
 	case OP_DELETE:
+	case OP_BULK_UPDATE:
+	case OP_BULK_DELETE:
 		return check_write(db, b, b->op->kind, a);
 	case OP_UPSERT:
 		return check_write(db, b, OP_CREATE, a) && check_write(db, b, OP_UPDATE, a);

@@ -5,6 +5,7 @@
 
 #include "base/codec.h"
 #include "base/log.h"
+#include "jobs/jobs.h"
 #include "resource/internal.h"
 #include "resource/notices.h"
 #include "resource/report.h"
@@ -90,6 +91,8 @@ static void bind_one(struct bound *b, const struct op *op)
 		bulk_check(op, b->plan);
 	if (op->kind == OP_UPSERT)
 		upsert_bind(b, op);
+	if (op->kind == OP_BULK_UPDATE || op->kind == OP_BULK_DELETE)
+		jobs_kind(op->rpc, bulk_write_step, b);
 }
 
 void resource_init(const struct schema *s, struct db *db, const struct op *ops, size_t n, const char *schema_name)
@@ -119,6 +122,7 @@ void resource_fini(void)
 		for (size_t k = 0; k < engine.bound[i].n_fixed; k++)
 			free((char *)engine.bound[i].fixed[k].value);
 	free(engine.bound);
+	jobs_forget();
 	seed_fini();
 	buf_fini(&engine.reply);
 	buf_fini(&engine.text);
@@ -144,6 +148,10 @@ static void dispatch(const struct bound *b, struct rpc_call *call)
 		break;
 	case OP_BULK_CREATE:
 		bulk_run(b, call);
+		break;
+	case OP_BULK_UPDATE:
+	case OP_BULK_DELETE:
+		bulk_write_run(b, call);
 		break;
 	case OP_REFS:
 		refs_run(b, call);

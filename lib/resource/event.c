@@ -46,6 +46,13 @@ static const char *uuid_cstr(char into[UUID_TEXT + 1], struct str s)
 	return uuid_parse(s, into) ? into : NULL;
 }
 
+/* Counts: now, so that none taken from here on is believed after the commit, and again in resource_commit. */
+void resource_touched(const struct rpc_call *call, const char *entity)
+{
+	counts_changed(call->who.tenant_id, entity, call->who.user_id);
+	pending_add(call, entity);
+}
+
 enum status resource_event(struct db_conn *db, const struct rpc_call *call, const char *type, const char *entity, const char *entity_id,
     int64_t entity_seq, uint64_t version, const char *before_json, const char *after_json)
 {
@@ -60,9 +67,7 @@ enum status resource_event(struct db_conn *db, const struct rpc_call *call, cons
 		cstr(traceparent, sizeof(traceparent), call->traceparent), cstr(dialect, sizeof(dialect), call->dialect),
 		cstr(ip, sizeof(ip), call->client_ip), cstr(agent, sizeof(agent), call->user_agent) };
 
-	/* now, so that no count taken from here on is believed after the commit, and again in resource_commit */
-	counts_changed(call->who.tenant_id, entity, call->who.user_id);
-	pending_add(call, entity);
+	resource_touched(call, entity);
 	return db_exec(db, NULL,
 	    "INSERT INTO outbox (event_id, tenant_id, type, entity, entity_id, entity_seq, version, before, after, " SQL_OUTBOX_COLUMNS ")"
 	    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)", 16, params);

@@ -44,7 +44,16 @@ void get_run(const struct bound *b, struct rpc_call *call);
 void write_run(const struct bound *b, struct rpc_call *call);
 void list_run(const struct bound *b, struct rpc_call *call);
 void bulk_run(const struct bound *b, struct rpc_call *call);
+void bulk_write_run(const struct bound *b, struct rpc_call *call);
+/* A step of such a job (jobs/jobs.h); arg: its struct bound. */
+struct job;
+enum status bulk_write_step(void *arg, struct db_conn *db, struct job *job);
 void refs_run(const struct bound *b, struct rpc_call *call);
+
+/* Wire bytes of a Status with the violations that were collected; the call goes on without them. */
+struct str status_take(struct rpc_call *call, enum status s);
+/* The call's transaction changes rows of this entity: resource_commit makes it known. */
+void resource_touched(const struct rpc_call *call, const char *entity);
 
 /* What is known of a failed statement. said NULL: no refusal of the schema's own. */
 struct db_error {
@@ -113,6 +122,8 @@ enum status query_parse(struct rpc_call *call, const struct plan *p, struct str 
 void query_where(struct sql *q, const struct plan *p, const struct query *l);
 /* where: what query_where made, with its parameters already in q. */
 void query_page(struct sql *q, const struct plan *p, const struct query *l, struct str where);
+/* Ids of all that match, in their order. */
+void query_ids(struct sql *q, const struct plan *p, const struct query *l, size_t limit);
 void query_count(struct sql *q, const struct plan *p, const struct query *l, struct str where);
 
 /* -- cursors (cursor.c): the sort values of a row, opaque, bound to the sort */

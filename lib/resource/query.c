@@ -608,6 +608,18 @@ void query_count(struct sql *q, const struct plan *p, const struct query *l, str
 	}
 }
 
+/* Exact even when the search finds very much: what is changed must not depend on how far a search looks. */
+void query_ids(struct sql *q, const struct plan *p, const struct query *l, size_t limit)
+{
+	buf_printf(&q->b, "SELECT t.id FROM %s t", read_table(p));
+	query_where(q, p, l);
+	if (search_has_index(l)) {
+		buf_z(&q->b, p->r->hard && !l->n_filters ? " WHERE " : " AND ");
+		search_like(q, l->search);
+	}
+	buf_printf(&q->b, " ORDER BY t.id LIMIT %zu", limit);
+}
+
 void export_note(struct sql *q, const struct plan *p, const struct actor *a, const char *event, const struct query *l)
 {
 	buf_z(&q->b, "INSERT INTO outbox (event_id, tenant_id, type, entity, after, " SQL_OUTBOX_COLUMNS ") SELECT gen_random_uuid(), ");

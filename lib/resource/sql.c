@@ -386,3 +386,91 @@ void sql_delete(struct sql *q, const struct plan *p, const struct actor *a, cons
 	sql_outbox(q, p, a, event, "to_jsonb(b)", "NULL", "w, b");
 	buf_z(&q->b, " SELECT (SELECT b.version FROM b), ''::text, (SELECT w.id FROM w)");
 }
+
+/* -- many rows, one change */
+
+/* b AS (the rows as they are), locked in the order of id, so that two of these do not deadlock. Parameters 1 and 2: tenant, ids. */
+static void before_many(struct sql *q, const struct plan *p, const struct actor *a, const char *ids)
+{
+	sql_param(q, a->tenant);
+	sql_param(q, ids);
+	buf_printf(&q->b, "WITH b AS (SELECT %s FROM %s t WHERE t.tenant_id = $1::uuid AND t.id = ANY ($2::uuid[])", p->row_columns_t, p->r->table);
+	where_live(q, p);
+	buf_z(&q->b, " ORDER BY t.id FOR UPDATE)");
+}
+
+/* Which rows there were, and which of them were written. */
+static void reply_many(struct sql *q, const struct plan *p, const struct values *v, bool needed)
+{
+	buf_z(&q->b, " SELECT ");
+	if (needed)
+		missing(q, p, v);
+	else
+		buf_z(&q->b, "''::text");
+	buf_printf(&q->b, ", b.id, w.id IS NOT NULL FROM (SELECT 1) one%s LEFT JOIN b ON true LEFT JOIN w ON w.id = b.id", needed ? " CROSS JOIN ref" : "");
+}
+
+#define TAGS_ADDED "ARRAY(SELECT u.id FROM unnest(t.tag_ids || coalesce((SELECT tag_set.ids FROM tag_set), '{}')) WITH ORDINALITY u(id, n) GROUP BY u.id ORDER BY min(u.n))"
+#define TAGS_LEFT "ARRAY(SELECT u.id FROM unnest(t.tag_ids) WITH ORDINALITY u(id, n) WHERE u.id NOT IN (SELECT gone.id FROM gone) ORDER BY u.n)"
+
+/* gone AS (tags by id, number or name that are there). */
+static void tags_gone(struct sql *q, const struct values *v)
+{
+	struct buf json = { 0 };
+
+	buf_c(&json, '[');
+	tags_json(&json, v, 1);
+	buf_c(&json, ']');
+	buf_z(&q->b, ", gone AS (SELECT g.id FROM jsonb_to_recordset(");
+	sql_value(q, arena_strdup(q->arena, buf_view(&json)), "jsonb");
+	buf_z(&q->b, ") AS " SQL_WANT " JOIN tag g ON g.tenant_id = $1::uuid AND g.deleted_at IS NULL AND (g.id = x.id OR g.seq = x.seq OR g.name_key = lower(x.name)))");
+	buf_fini(&json);
+}
+
+void sql_update_many(struct sql *q, const struct plan *p, const struct actor *a, const char *ids, struct values *v, enum tag_mode mode, const char *event)
+{
+	bool some = has_tags(v), needed;
+
+	before_many(q, p, a, ids);
+	for (size_t i = 0; i < v->n_sets; i++)
+		if (v->sets[i].how == SET_TAGS && mode != TAGS_REPLACE)
+			v->sets[i] = (struct set){ .col = v->sets[i].col, .how = SET_SQL, .text = !some ? "t.tag_ids" : mode == TAGS_ADD ? TAGS_ADDED : TAGS_LEFT };
+	if (some && mode == TAGS_REMOVE) {
+		tags_gone(q, v);
+		v->n_tags = 0; /* none is made */
+	}
+	needed = has_refs(v) || has_tags(v);
+	if (needed) {
+		buf_z(&q->b, ", ");
+		needs(q, a, v, " AND EXISTS (SELECT FROM b)");
+	}
+	buf_printf(&q->b, ", w AS (UPDATE %s t SET version = t.version + 1, updated_at = now(), updated_by = ", p->r->table);
+	sql_value(q, a->user, "uuid");
+	for (size_t i = 0; i < v->n_sets; i++) {
+		buf_printf(&q->b, ", %s = ", v->sets[i].col->column);
+		set_value(q, p, v, &v->sets[i]);
+	}
+	buf_printf(&q->b, " FROM b%s WHERE t.tenant_id = $1::uuid AND t.id = b.id%s", needed ? ", ref, may" : "", needed ? " AND may.yes" : "");
+	if (has_tags(v))
+		buf_z(&q->b, " AND NOT EXISTS (SELECT FROM lost)");
+	if (has_tags(v) && mode == TAGS_ADD)
+		buf_printf(&q->b, " AND cardinality(" TAGS_ADDED ") <= %d", VALUES_MAX_TAGS);
+	buf_printf(&q->b, " RETURNING %s)", p->row_columns_t);
+	sql_outbox(q, p, a, event, "to_jsonb(b)", "to_jsonb(w)", "w JOIN b ON b.id = w.id");
+	reply_many(q, p, v, needed);
+}
+
+void sql_delete_many(struct sql *q, const struct plan *p, const struct actor *a, const char *ids, const char *event)
+{
+	before_many(q, p, a, ids);
+	if (p->r->hard) {
+		buf_printf(&q->b, ", w AS (DELETE FROM %s t USING b", p->r->table);
+	} else {
+		buf_printf(&q->b, ", w AS (UPDATE %s t SET deleted_at = now(), version = t.version + 1, updated_at = now(), updated_by = ", p->r->table);
+		sql_value(q, a->user, "uuid");
+		buf_z(&q->b, " FROM b");
+	}
+	buf_printf(&q->b, " WHERE t.tenant_id = $1::uuid AND t.id = b.id RETURNING %s)", p->row_columns_t);
+	sql_outbox(q, p, a, event, "to_jsonb(b)", "NULL", "w JOIN b ON b.id = w.id");
+	reply_many(q, p, NULL, false);
+}

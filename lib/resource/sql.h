@@ -42,6 +42,14 @@ void sql_create(struct sql *q, const struct plan *p, const struct actor *a, cons
 void sql_update(struct sql *q, const struct plan *p, const struct actor *a, const struct key *k, const char *version, const struct values *v, const char *event);
 void sql_delete(struct sql *q, const struct plan *p, const struct actor *a, const struct key *k, const char *version, const char *event);
 
+/*
+ * The same change, or deletion, of all rows with these ids (a uuid[] literal). Answers a row per row that there was (or one with NULLs):
+ * missing references as above, its id, whether it was written; not written: it would have more than VALUES_MAX_TAGS tags. v is used up.
+ */
+enum tag_mode { TAGS_REPLACE, TAGS_ADD, TAGS_REMOVE }; /* as in BulkWriteRequest */
+void sql_update_many(struct sql *q, const struct plan *p, const struct actor *a, const char *ids, struct values *v, enum tag_mode mode, const char *event);
+void sql_delete_many(struct sql *q, const struct plan *p, const struct actor *a, const char *ids, const char *event);
+
 /* Columns of the outbox and the values that do not come from a row; both end without a comma. */
 #define SQL_OUTBOX_COLUMNS "user_id, api_key_id, request_id, traceparent, dialect, client_ip, user_agent"
 void sql_actor(struct sql *q, const struct actor *a);

@@ -161,20 +161,18 @@ static void create_numbered(void *arg, enum status s, int64_t seq)
 struct write_request {
 	struct str key, entity;
 	const char *version;
-	uint32_t mask[64];
-	size_t n_mask;
+	struct mask mask;
 };
 
-static bool mask_add(struct write_request *q, uint64_t number)
+static bool mask_add(struct mask *m, uint64_t number)
 {
-	if (q->n_mask == sizeof(q->mask) / sizeof(q->mask[0]) || number > UINT32_MAX)
+	if (m->n == MASK_MAX || number > UINT32_MAX)
 		return false;
-	q->mask[q->n_mask++] = (uint32_t)number;
+	m->numbers[m->n++] = (uint32_t)number;
 	return true;
 }
 
-/* A packed list: a run of varints of at most five bytes each. */
-static bool mask_packed(struct write_request *q, struct str bytes)
+bool mask_packed(struct mask *m, struct str bytes)
 {
 	uint64_t v = 0;
 	unsigned shift = 0;
@@ -186,7 +184,7 @@ static bool mask_packed(struct write_request *q, struct str bytes)
 		shift += 7;
 		if (c & 0x80 && shift < 35)
 			continue;
-		if (c & 0x80 || !mask_add(q, v))
+		if (c & 0x80 || !mask_add(m, v))
 			return false;
 		v = 0;
 		shift = 0;
@@ -210,9 +208,9 @@ static bool write_request_read(struct rpc_call *call, bool delete, struct write_
 		else if (f.number == 2 && f.type == WIRE_BYTES)
 			q->entity = f.bytes;
 		else if (f.number == 3 && f.type == WIRE_VARINT)
-			good = good && mask_add(q, f.value);
+			good = good && mask_add(&q->mask, f.value);
 		else if (f.number == 3 && f.type == WIRE_BYTES)
-			good = good && mask_packed(q, f.bytes);
+			good = good && mask_packed(&q->mask, f.bytes);
 	}
 	return good && !r.bad;
 }
@@ -228,8 +226,8 @@ static bool write_parse(struct write *w, const struct write_request *q)
 	w->version = q->version;
 	if (kind == OP_DELETE)
 		return true;
-	s = kind == OP_UPSERT ? upsert_parse(w, q->entity, q->mask, q->n_mask) :
-	    values_parse(w->call, w->b->plan, q->entity, q->mask, q->n_mask, kind == OP_CREATE, &w->values);
+	s = kind == OP_UPSERT ? upsert_parse(w, q->entity, q->mask.numbers, q->mask.n) :
+	    values_parse(w->call, w->b->plan, q->entity, q->mask.numbers, q->mask.n, kind == OP_CREATE, &w->values);
 	if (s != STATUS_OK)
 		rpc_reply_error(w->call, s, NULL);
 	return s == STATUS_OK;

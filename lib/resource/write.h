@@ -20,6 +20,16 @@ struct write {
 	int seq_at;
 };
 
+#define MASK_MAX 64
+
+/* Numbers of the fields that are written. */
+struct mask {
+	uint32_t numbers[MASK_MAX];
+	size_t n;
+};
+/* Adds a packed list: a run of varints of at most five bytes each. False: malformed, or too many. */
+bool mask_packed(struct mask *m, struct str bytes);
+
 /* Makes the statement of w->kind. Any thread. */
 void write_build(struct write *w);
 /* OP_UPSERT, on the loop: both sets of values from what was sent. The outcome of values_parse. */

@@ -177,7 +177,7 @@ class Auth:
             **os.environ, "DATABASE_URL": at + "auth_app", "RELAY_DATABASE_URL": at + "auth_relay", "BUS_URL": at + "bus_app", "LOG_FORMAT": "json",
             "LISTEN_URL": f"tcp://127.0.0.1:{self.port}", "ADMIN_LISTEN": f"127.0.0.1:{self.admin}", "ENVELOPE_KEY_FILE": str(run_dir() / "secrets/envelope.key"),
             "DESCRIPTOR_DIR": str(ROOT / "build/gen/descriptors"), "SCHEMA_DIR": str(ROOT / "svc-auth/schema"), "COMMON_SCHEMA_DIR": str(ROOT / "lib/db/schema"),
-            "KEY_ENCRYPTION_KEY_FILE": str(run_dir() / "secrets/key-encryption.key"), "MAIL_URL": f"folder:{tmp}", "MAIL_TEMPLATE_DIR": str(ROOT / "svc-auth/mail"),
+            "KEY_ENCRYPTION_KEY_FILE": str(run_dir() / "secrets/key-encryption.key"), "MAIL_URL": f"folder:{tmp}", "MAIL_TEMPLATE_DIR": str(ROOT / "svc-auth/mail"), "COMMON_PASSWORDS_FILE": str(ROOT / "svc-auth/passwords/common.txt"),
             "DB_WRITE_CONNS": "2", "DB_WORKERS": "2", **settings,
         }
 

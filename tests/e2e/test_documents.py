@@ -326,7 +326,7 @@ def system_leads(w):
     answer("system", wanted["results"][0], made, 201, {k: v for k, v in sent.items() if k != "territory"})
     for path in ("", "?search=lead@prospect", "?search=Prospect Company", "?lead_source=Website&status=New"):
         answer("system", wanted, w.tenant.system.get("/crm/leads/" + path))
-    deal = w.tenant.system.post("/deals/deals/", json={"name": "Of a lead"}).json()["id"]
+    deal = w.tenant.system.post("/deals/deals/", json={"name": "Of a lead", "amount": 5, "expected_close_date": "2024-04-01", "contact": system_contact(w)[1].json()["id"], "account": system_account(w)[1].json()["id"]}).json()["id"]
     r = w.tenant.system.post(f"/crm/leads/{made.json()['id']}/convert/", json={**block("system", "Convert Lead"), "deal_id": deal, "account_id": system_account(w)[1].json()["id"], "contact_id": system_contact(w)[1].json()["id"]})
     assert r.status_code == 200 and r.json()["status"] == "Converted", r.text
 

@@ -343,7 +343,7 @@ def test_asyncapi_is_valid_and_tells_of_every_event(fresh, tmp_path):
     document = json.loads(text)
     events = set(document["channels"]["feed"]["messages"])
     assert {"customers.lead.created", "auth.user.registered", "audit.log.exported"} <= events
-    assert {c for c in document["channels"] if c.startswith("crm.")} == {"crm.auth.v1", "crm.customers.v1", "crm.audit.v1"}
+    assert {c for c in document["channels"] if c.startswith("crm.")} == {"crm.auth.v1", "crm.customers.v1", "crm.sales.v1", "crm.audit.v1"}
     assert "given" in document["components"]["schemas"]["entity.lead"]["properties"]
     (tmp_path / "asyncapi.json").write_text(text)
     parser = ROOT / "build/vendor/@asyncapi/parser/browser/index.js"

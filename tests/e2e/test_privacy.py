@@ -114,6 +114,25 @@ def test_a_person_is_exported_and_erased_everywhere(fresh, other):
     assert canary.words[0] not in str(fresh.backend.get("/audit/logs", params={"resource": "lead"}).json())
 
 
+def test_notes_orders_timeline_and_feed_forget_too(fresh):
+    canary = Canary()
+    account = fresh.elevate.post("/customers", json={"name": canary.given, "email": canary.email}).json()["id"]
+    assert fresh.backend.post(f"/customers/{account}/notes", json={"content": canary.note}).status_code == 201
+    product = fresh.elevate.post("/products", json={"name": "Seat", "price": 5, "stock_quantity": 5}).json()["id"]
+    r = fresh.elevate.post("/orders", json={"customer_id": account, "items": [{"product_id": product, "quantity": 1}], "shipping_address": {"street": canary.family, "city": "Berlin"}})
+    assert r.status_code == 201, r.text
+    wait_until(lambda: len(fresh.backend.get(f"/customers/{account}/activity").json()["data"]) >= 3)
+    wait_until(lambda: canary.family in fresh.native.get("/events?limit=100").text)
+    assert hits(dump(), canary) > 0
+    r = fresh.native.post("/privacy/erase", json={"email": canary.email})
+    assert r.status_code == 200 and {s["entity"] for s in r.json()["subjects"]} == {"account", "note", "order"}, r.text
+    wait_until(lambda: hits(dump(), canary) == 0, 10.0, 1.0)
+    order = fresh.elevate.get("/orders").json()["items"][0]
+    assert order["total"] == 5 and order["shipping_address"] == {"street": None, "city": "Berlin", "state": None, "zip": None, "country": None}
+    assert canary.words[0] not in fresh.native.get("/events?limit=100").text
+    assert fresh.backend.post("/audit/logs/verify-integrity").json()["data"]["valid"] is True
+
+
 def test_a_user_is_erased(fresh):
     canary = Canary()
     r = fresh.backend.post("/users", json={"email": canary.email, "name": f"{canary.given} {canary.family}", "role": "user"})
