@@ -7,14 +7,14 @@ const struct resource tag_resource = {
 };
 
 const struct resource territory_resource = {
-	.message = "crm.v1.Territory", .table = "territory", .filter = "name is_active created_us updated_us",
+	.message = "crm.v1.Territory", .table = "territory", .filter = "external_id name is_active created_us updated_us",
 	.sort = "name description is_active created_us updated_us seq", .default_sort = "-created_us", .searchable = true,
 	.defaults = "is_active=true",
 };
 
 const struct resource account_resource = {
 	.message = "crm.v1.Account", .table = "account",
-	.filter = "name contact_name email phone industry size status account_type tags owner territory created_by rating created_us updated_us last_contact_us total_value total_orders",
+	.filter = "external_id name contact_name email phone industry size status account_type tags owner territory created_by rating created_us updated_us last_contact_us total_value total_orders",
 	.sort = "name contact_name email phone website notes industry size status account_type rating total_orders total_value created_us updated_us last_contact_us seq",
 	.default_sort = "-created_us", .searchable = true, .one_of = "name contact_name",
 	.defaults = "status=active",
@@ -22,7 +22,7 @@ const struct resource account_resource = {
 
 const struct resource contact_resource = {
 	.message = "crm.v1.Contact", .table = "contact",
-	.filter = "display given family email phone company title account tags status owner created_by created_us updated_us last_contact_us",
+	.filter = "external_id display given family email phone company title account tags status owner created_by created_us updated_us last_contact_us",
 	.sort = "display given family email phone company title status notes created_us updated_us last_contact_us seq",
 	.default_sort = "-created_us", .person = true, .searchable = true, .one_of = "display given family",
 	.defaults = "status=active",
@@ -30,7 +30,7 @@ const struct resource contact_resource = {
 
 const struct resource lead_resource = {
 	.message = "crm.v1.Lead", .table = "lead",
-	.filter = "display given family email phone company title source status value owner territory created_by created_us updated_us converted_us converted_account",
+	.filter = "external_id display given family email phone company title source status value owner territory created_by created_us updated_us converted_us converted_account",
 	.sort = "display given family email phone company title source status value notes created_us updated_us converted_us seq",
 	.default_sort = "-created_us", .person = true, .searchable = true, .one_of = "display given family",
 	.lower = "source status", .defaults = "status=new",
@@ -56,6 +56,7 @@ const struct resource job_item_resource = {
 
 const struct op customers_ops[] = {
 	OPS_RESOURCE("Accounts", &account_resource),
+	{ .rpc = "Accounts.Upsert", .kind = OP_UPSERT, .resource = &account_resource },
 	{ .rpc = "Accounts.Export", .kind = OP_EXPORT, .resource = &account_resource },
 	{ .rpc = "Accounts.Refs", .kind = OP_REFS, .resource = &account_resource },
 	{ .rpc = "Accounts.Stats", .kind = OP_REPORT, .sql = account_stats_sql },
@@ -71,9 +72,11 @@ const struct op customers_ops[] = {
 	{ .rpc = "Notes.Delete", .kind = OP_DELETE, .resource = &note_resource },
 	{ .rpc = "Timeline.List", .kind = OP_LIST, .resource = &timeline_resource },
 	OPS_RESOURCE("Contacts", &contact_resource),
+	{ .rpc = "Contacts.Upsert", .kind = OP_UPSERT, .resource = &contact_resource },
 	{ .rpc = "Contacts.Export", .kind = OP_EXPORT, .resource = &contact_resource },
 	{ .rpc = "Contacts.Refs", .kind = OP_REFS, .resource = &contact_resource },
 	OPS_RESOURCE("Leads", &lead_resource),
+	{ .rpc = "Leads.Upsert", .kind = OP_UPSERT, .resource = &lead_resource },
 	{ .rpc = "Leads.Export", .kind = OP_EXPORT, .resource = &lead_resource },
 	{ .rpc = "Leads.Refs", .kind = OP_REFS, .resource = &lead_resource },
 	{ .rpc = "Leads.BulkCreate", .kind = OP_BULK_CREATE, .resource = &lead_resource },
@@ -81,6 +84,7 @@ const struct op customers_ops[] = {
 	{ .rpc = "Tags.List", .kind = OP_LIST, .resource = &tag_resource },
 	{ .rpc = "Tags.Create", .kind = OP_CREATE, .resource = &tag_resource },
 	OPS_RESOURCE("Territories", &territory_resource),
+	{ .rpc = "Territories.Upsert", .kind = OP_UPSERT, .resource = &territory_resource },
 	{ .rpc = "CustomersSubjects.Find", .kind = OP_HANDLER, .handler = subjects_find },
 	{ .rpc = "CustomersSubjects.Erase", .kind = OP_HANDLER, .handler = subjects_erase },
 	{ .rpc = "Territories.AssignAccounts", .kind = OP_HANDLER, .handler = territory_assign },

@@ -11,7 +11,7 @@ const struct resource stage_resource = {
 
 const struct resource deal_resource = {
 	.message = "crm.v1.Deal", .table = "deal",
-	.filter = "title account contact lead value stage stage_slug status probability expected_close_us closed_us owner source created_by created_us updated_us",
+	.filter = "external_id title account contact lead value stage stage_slug status probability expected_close_us closed_us owner source created_by created_us updated_us",
 	.sort = "title value stage_slug status probability expected_close_us closed_us source description created_us updated_us stage_changed_us seq",
 	.default_sort = "-created_us", .searchable = true, .lower = "stage_slug source", .seed = "stage_seed",
 };
@@ -19,13 +19,13 @@ const struct resource deal_resource = {
 /* -- products */
 
 const struct resource category_resource = {
-	.message = "crm.v1.Category", .table = "category", .filter = "name parent is_active created_us", .sort = "name description is_active created_us updated_us seq",
+	.message = "crm.v1.Category", .table = "category", .filter = "external_id name parent is_active created_us", .sort = "name description is_active created_us updated_us seq",
 	.default_sort = "name",
 };
 
 const struct resource product_resource = {
 	.message = "crm.v1.Product", .table = "product",
-	.filter = "name sku category category_name price stock_quantity low_stock status owner created_us updated_us",
+	.filter = "external_id name sku category category_name price stock_quantity low_stock status owner created_us updated_us",
 	.sort = "name sku description category_name price cost stock_quantity reorder_level status created_us updated_us seq",
 	.default_sort = "-created_us", .searchable = true,
 };
@@ -39,13 +39,15 @@ const struct resource stock_movement_resource = {
 
 const struct resource order_resource = {
 	.message = "crm.v1.Order", .table = "orders",
-	.filter = "number account status total created_by created_us updated_us", .sort = "number status total created_us updated_us status_changed_us seq",
+	.filter = "external_id number account status total created_by created_us updated_us", .sort = "number status total created_us updated_us status_changed_us seq",
 	.default_sort = "-created_us", .searchable = true,
 };
 
 const struct op sales_ops[] = {
 	OPS_RESOURCE("Stages", &stage_resource),
 	OPS_RESOURCE("Deals", &deal_resource),
+	{ .rpc = "Deals.Upsert", .kind = OP_UPSERT, .resource = &deal_resource },
+	{ .rpc = "Deals.Export", .kind = OP_EXPORT, .resource = &deal_resource },
 	{ .rpc = "Deals.ChangeStage", .kind = OP_UPDATE, .resource = &deal_resource },
 	{ .rpc = "Deals.MarkWon", .kind = OP_UPDATE, .resource = &deal_resource, .set = "status=won" },
 	{ .rpc = "Deals.MarkLost", .kind = OP_UPDATE, .resource = &deal_resource, .set = "status=lost" },
@@ -58,12 +60,16 @@ const struct op sales_ops[] = {
 	{ .rpc = "Deals.Leaderboard", .kind = OP_REPORT, .resource = &deal_resource, .sql = deals_leaderboard_sql },
 	{ .rpc = "Deals.Analytics", .kind = OP_REPORT, .resource = &deal_resource, .sql = deals_analytics_sql },
 	OPS_RESOURCE("Categories", &category_resource),
+	{ .rpc = "Categories.Upsert", .kind = OP_UPSERT, .resource = &category_resource },
 	OPS_RESOURCE("Products", &product_resource),
+	{ .rpc = "Products.Upsert", .kind = OP_UPSERT, .resource = &product_resource },
+	{ .rpc = "Products.Export", .kind = OP_EXPORT, .resource = &product_resource },
 	{ .rpc = "Products.AdjustStock", .kind = OP_HANDLER, .handler = product_adjust_stock },
 	{ .rpc = "Products.Movements", .kind = OP_LIST, .resource = &stock_movement_resource },
 	{ .rpc = "SalesSubjects.Find", .kind = OP_HANDLER, .handler = subjects_find },
 	{ .rpc = "SalesSubjects.Erase", .kind = OP_HANDLER, .handler = subjects_erase },
 	{ .rpc = "Orders.List", .kind = OP_LIST, .resource = &order_resource },
+	{ .rpc = "Orders.Export", .kind = OP_EXPORT, .resource = &order_resource },
 	{ .rpc = "Orders.Get", .kind = OP_GET, .resource = &order_resource },
 	{ .rpc = "Orders.Create", .kind = OP_CREATE, .resource = &order_resource },
 	{ .rpc = "Orders.ChangeStatus", .kind = OP_UPDATE, .resource = &order_resource },

@@ -519,6 +519,10 @@ static bool route_other(struct compile *c, struct route_impl *r, const Crm__Dial
 	p->when = src->when ? schema_field_find(r->pub.rpc->output, str_of(src->when)) : NULL;
 	if (!p->when)
 		return compile_fail(c, "other: %s has no field '%s'", r->pub.rpc->output->name, src->when ? src->when : "");
+	p->has_is = src->has_is;
+	p->is = src->is;
+	if (p->has_is && p->when->type != TYPE_UINT64 && p->when->type != TYPE_UINT32 && p->when->type != TYPE_INT64)
+		return compile_fail(c, "other: %s is no number", src->when);
 	if (r->output != OUTPUT_PLAIN || r->no_body)
 		return compile_fail(c, "other: only where one message is printed");
 	if (!src->out && !src->wrap)

@@ -753,6 +753,7 @@ static void mistakes_are_refused_with_their_place(void **state)
 	refuses(OK_ERROR "resource { name: \"a\" message: \"crm.v1.Session\" f { j: \"u\" p: \"user\" as: \"res:b\" } }", "there is no resource 'b'");
 	refuses(OK_ERROR LEAD "route { on: \"GET /x/{id}\" rpc: \"Leads.Get\" out: \"lead\" other { when: \"fone\" status: 401 out: \"lead\" } }", "other: crm.v1.Lead has no field 'fone'");
 	refuses(OK_ERROR LEAD "route { on: \"GET /x/{id}\" rpc: \"Leads.Get\" out: \"lead\" other { when: \"phone\" status: 500 out: \"lead\" } }", "other: status must be 200 to 499");
+	refuses(OK_ERROR LEAD "route { on: \"GET /x/{id}\" rpc: \"Leads.Get\" out: \"lead\" other { when: \"phone\" is: 1 status: 201 out: \"lead\" } }", "other: phone is no number");
 	refuses(OK_ERROR LEAD "route { on: \"GET /x/{id}\" rpc: \"Leads.Get\" out: \"lead\" other { when: \"phone\" status: 401 } }", "other: needs out or wrap");
 	refuses("name: 1", "");
 }

@@ -141,6 +141,8 @@ struct set_plan {
 /* An outcome that is printed in another way. */
 struct other_plan {
 	const struct schema_field *when; /* of the reply */
+	bool has_is;
+	uint64_t is;                     /* the value it must have */
 	struct route_impl *as;           /* the route with its own status, out, shape and message */
 };
 

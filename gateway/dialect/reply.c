@@ -282,6 +282,13 @@ static bool print_shape(const struct reply *p, struct buf *b)
 	return true;
 }
 
+static bool other_met(const struct other_plan *o, const struct wire_field *f)
+{
+	if (o->when->number != f->number)
+		return false;
+	return o->has_is ? f->type == WIRE_VARINT && f->value == o->is : o->when->type != TYPE_BOOL || f->value;
+}
+
 /* The route as this reply is printed. A malformed reply is found when it is read. */
 static const struct route_impl *as_met(const struct route_impl *r, struct str wire)
 {
@@ -290,7 +297,7 @@ static const struct route_impl *as_met(const struct route_impl *r, struct str wi
 
 	while (r->n_others && wire_next(&w, &f)) {
 		for (size_t i = 0; i < r->n_others; i++) {
-			if (r->others[i].when->number == f.number && (r->others[i].when->type != TYPE_BOOL || f.value))
+			if (other_met(&r->others[i], &f))
 				return r->others[i].as;
 		}
 	}

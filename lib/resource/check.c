@@ -148,7 +148,7 @@ static void all_sets(const struct plan *p, struct values *v)
 		v->tags[v->n_tags++] = (struct tag_want){ .name = "x" };
 }
 
-static bool check_write(struct db_conn *db, const struct bound *b, struct arena *a)
+static bool check_write(struct db_conn *db, const struct bound *b, enum op_kind kind, struct arena *a)
 {
 	struct actor actor = { 0 };
 	struct key key = { .id = "x" };
@@ -159,13 +159,13 @@ static bool check_write(struct db_conn *db, const struct bound *b, struct arena 
 
 	all_sets(b->plan, &v);
 	sql_start(&q, a);
-	if (b->op->kind == OP_CREATE)
+	if (kind == OP_CREATE)
 		sql_create(&q, b->plan, &actor, "x", &v, b->event, &seq_at);
-	else if (b->op->kind == OP_BULK_UPDATE)
+	else if (kind == OP_BULK_UPDATE)
 		sql_update_many(&q, b->plan, &actor, "{}", &v, TAGS_ADD, b->event);
-	else if (b->op->kind == OP_BULK_DELETE)
+	else if (kind == OP_BULK_DELETE)
 		sql_delete_many(&q, b->plan, &actor, "{}", b->event);
-	else if (b->op->kind == OP_UPDATE)
+	else if (kind == OP_UPDATE)
 		sql_update(&q, b->plan, &actor, &key, NULL, &v, b->event);
 	else
 		sql_delete(&q, b->plan, &actor, &key, NULL, b->event);
@@ -205,7 +205,9 @@ static bool check_op(struct db_conn *db, const struct bound *b, struct arena *a)
 	case OP_DELETE:
 	case OP_BULK_UPDATE:
 	case OP_BULK_DELETE:
-		return check_write(db, b, a);
+		return check_write(db, b, b->op->kind, a);
+	case OP_UPSERT:
+		return check_write(db, b, OP_CREATE, a) && check_write(db, b, OP_UPDATE, a);
 	default:
 		return true;
 	}

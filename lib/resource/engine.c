@@ -48,6 +48,26 @@ static void bulk_check(const struct op *op, const struct plan *p)
 			log_die("RESOURCE-OP", "%s: %s.%s is a list of texts, which bulk create cannot write", op->rpc, p->r->table, p->cols[i].f->name);
 }
 
+/* Rows are made and changed by an upsert as by the service's Create and Update: the same events. */
+static void upsert_bind(struct bound *b, const struct op *op)
+{
+	size_t n = strcspn(op->rpc, ".");
+	struct buf name = { 0 };
+	const struct schema_method *create, *update;
+
+	buf_printf(&name, "%.*s.Create", (int)n, op->rpc);
+	create = schema_method_find(engine.schema, buf_view(&name));
+	buf_clear(&name);
+	buf_printf(&name, "%.*s.Update", (int)n, op->rpc);
+	update = schema_method_find(engine.schema, buf_view(&name));
+	buf_fini(&name);
+	b->external = plan_col_named(b->plan, STR("external_id"));
+	if (!create || !update || !b->external || b->plan->r->hard)
+		log_die("RESOURCE-OP", "%s needs a Create, an Update and a field external_id", op->rpc);
+	b->event_created = create->event;
+	b->event = update->event;
+}
+
 static void bind_one(struct bound *b, const struct op *op)
 {
 	const struct schema_method *m = schema_method_find(engine.schema, str_of(op->rpc));
@@ -69,6 +89,8 @@ static void bind_one(struct bound *b, const struct op *op)
 		b->n_fixed = plan_fixed(b->plan, op->set, b->fixed, sizeof(b->fixed) / sizeof(b->fixed[0]));
 	if (b->plan)
 		bulk_check(op, b->plan);
+	if (op->kind == OP_UPSERT)
+		upsert_bind(b, op);
 	if (op->kind == OP_BULK_UPDATE || op->kind == OP_BULK_DELETE)
 		jobs_kind(op->rpc, bulk_write_step, b);
 }
@@ -140,6 +162,7 @@ static void dispatch(const struct bound *b, struct rpc_call *call)
 	case OP_CREATE:
 	case OP_UPDATE:
 	case OP_DELETE:
+	case OP_UPSERT:
 		write_run(b, call);
 		break;
 	default:

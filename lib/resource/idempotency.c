@@ -129,7 +129,7 @@ static enum status write_exec(struct write *w, struct db_conn *db, struct buf *o
 	enum status s;
 	int64_t seq;
 
-	if (w->b->op->kind == OP_CREATE) {
+	if (w->kind == OP_CREATE) {
 		s = seq_lease(db, w->actor.tenant, w->b->plan->entity, 1, &seq);
 		if (s != STATUS_OK)
 			return s;
@@ -159,7 +159,13 @@ static void write_keyed(struct write *w, struct db_conn *db, struct buf *out)
 	enum status s, committed = STATUS_OK;
 
 	counts_begin(call->who.tenant_id, w->b->plan->entity);
-	s = write_exec(w, db, out);
+	s = w->kind == OP_UPSERT ? upsert_choose(w, db) : STATUS_OK;
+	if (s == STATUS_OK)
+		s = write_exec(w, db, out);
+	if (w->b->op->kind == OP_UPSERT)
+		write_fini(w);
+	if (w->b->op->kind == OP_UPSERT && s == STATUS_NOT_FOUND)
+		s = STATUS_CONFLICT; /* deleted by somebody between looking and writing */
 	if (s == STATUS_OK)
 		s = idempotent_finish(db, call, buf_view(out));
 	if (s == STATUS_OK)
@@ -192,6 +198,6 @@ void write_on_worker(struct db_conn *db, void *arg)
 		db_rollback(db);
 	else
 		write_keyed(w, db, &out);
-	buf_fini(&text); /* w lives in the call's arena, which ended with the reply */
+	buf_fini(&text); /* of an upsert there was none yet; w lives in the call's arena, which ended with the reply */
 	buf_fini(&out);
 }

@@ -16,6 +16,8 @@ struct bound {
 	const struct op *op;
 	const struct plan *plan; /* NULL for handlers */
 	const char *event;       /* NULL: none is written */
+	const char *event_created; /* OP_UPSERT: of a row that was not there */
+	const struct col *external; /* OP_UPSERT: what rows are known by */
 	const struct schema_message *input, *output; /* OP_REPORT */
 	struct fixed fixed[4];   /* of op->set */
 	size_t n_fixed;
@@ -137,7 +139,7 @@ enum status seq_lease(struct db_conn *db, const char *tenant, const char *kind, 
 uint64_t seq_leases(void);
 void seq_fini(void);
 
-/* -- idempotency (idempotency.c): a generic write with a key, on a worker */
+/* -- on a worker: writes with an idempotency key (idempotency.c), upserts (upsert.c) */
 struct write;
 void write_on_worker(struct db_conn *db, void *write);
 

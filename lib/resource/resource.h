@@ -45,8 +45,11 @@ struct resource {
 	void (*before_write)(struct rpc_call *call, const struct schema_message *m, struct str entity, bool create);
 };
 
-/* OP_EXPORT: a list in large pages, whose first one leaves the method's event ("customers.account.exported"). */
-enum op_kind { OP_LIST, OP_GET, OP_CREATE, OP_UPDATE, OP_DELETE, OP_BULK_CREATE, OP_BULK_UPDATE, OP_BULK_DELETE, OP_EXPORT, OP_REFS, OP_REPORT, OP_HANDLER, OP_LOOP };
+/*
+ * OP_UPSERT: what is sent is created, or changes the live row with its external_id; events of the service's Create and Update.
+ * OP_EXPORT: a list in large pages, whose first one leaves the method's event ("customers.account.exported").
+ */
+enum op_kind { OP_LIST, OP_GET, OP_CREATE, OP_UPDATE, OP_DELETE, OP_UPSERT, OP_BULK_CREATE, OP_BULK_UPDATE, OP_BULK_DELETE, OP_EXPORT, OP_REFS, OP_REPORT, OP_HANDLER, OP_LOOP };
 
 struct op {
 	const char *rpc;                 /* "Leads.Create" */

@@ -22,6 +22,7 @@ static const struct resource test_lead = {
 };
 static const struct op ops[] = {
 	OPS_RESOURCE("Accounts", &test_account), OPS_RESOURCE("Leads", &test_lead), OPS_RESOURCE("Territories", &test_territory),
+	{ .rpc = "Leads.Upsert", .kind = OP_UPSERT, .resource = &test_lead }, { .rpc = "Accounts.Upsert", .kind = OP_UPSERT, .resource = &test_account },
 	{ .rpc = "Leads.BulkCreate", .kind = OP_BULK_CREATE, .resource = &test_lead },
 	{ .rpc = "Tags.List", .kind = OP_LIST, .resource = &test_tag }, { .rpc = "Tags.Create", .kind = OP_CREATE, .resource = &test_tag },
 };
@@ -499,6 +500,80 @@ static int end(void **state)
 	return 0;
 }
 
+/* -- upserts */
+
+enum { EXTERNAL_ID = 9 };
+
+static struct test_call *upsert_new(const char *external, const char *display, const char *notes, uint64_t version)
+{
+	struct test_call *t = call_new("Leads.Upsert", TENANT_A, USER_1);
+	struct buf e = { 0 };
+
+	if (external)
+		put_text(&e, EXTERNAL_ID, external);
+	if (display)
+		put_text(&e, LEAD_DISPLAY, display);
+	if (notes)
+		put_text(&e, LEAD_NOTES, notes);
+	wire_put_bytes(&t->request, 2, buf_view(&e));
+	if (version)
+		wire_put_varint(&t->request, 4, version);
+	buf_fini(&e);
+	return t;
+}
+
+static void an_upsert_creates_then_changes(void **state)
+{
+	struct test_call *t = call_run(upsert_new("crm-1", "Grace Hopper", "n", 0)), *u = call_run(upsert_new("crm-1", "Grace Murray", NULL, 0));
+
+	assert_status(t, STATUS_OK);
+	assert_status(u, STATUS_OK);
+	assert_true(str_eq(field_bytes(buf_view(&t->reply), 1, 0), field_bytes(buf_view(&u->reply), 1, 0)));
+	assert_int_equal(field_int(buf_view(&t->reply), 3), 1);
+	assert_int_equal(field_int(buf_view(&u->reply), 3), 2);
+	assert_text(buf_view(&u->reply), LEAD_FAMILY, "Murray");
+	assert_text(buf_view(&u->reply), LEAD_NOTES, "n");
+	assert_text(buf_view(&u->reply), LEAD_STATUS, "new");
+	assert_int_equal(sql_int("SELECT count(*) FROM customers.outbox WHERE after->>'external_id' = 'crm-1' AND type = 'customers.lead.created'"), 1);
+	assert_int_equal(sql_int("SELECT count(*) FROM customers.outbox WHERE after->>'external_id' = 'crm-1' AND type = 'customers.lead.updated'"), 1);
+	call_free(t);
+	call_free(u);
+}
+
+static void an_upsert_says_what_is_wrong(void **state)
+{
+	struct test_call *t = call_run(upsert_new(NULL, "Nobody", NULL, 0)), *u = call_run(upsert_new("crm-2", NULL, "n", 0)), *v = call_run(upsert_new("crm-2", "x", NULL, 7));
+
+	assert_status(t, STATUS_VALIDATION_ERROR);
+	assert_violation(t, "external_id", "required");
+	assert_status(u, STATUS_VALIDATION_ERROR);
+	assert_violation(u, "display", "required");
+	assert_status(v, STATUS_PRECONDITION_FAILED);
+	assert_int_equal(sql_int("SELECT count(*) FROM customers.lead WHERE external_id = 'crm-2'"), 0);
+	call_free(t);
+	call_free(u);
+	call_free(v);
+}
+
+static void many_upserts_at_once_make_one_row(void **state)
+{
+	enum { N = 32 };
+	struct test_call *t[N];
+	int made = 0;
+
+	for (int i = 0; i < N; i++)
+		call_send(t[i] = upsert_new("crm-3", "At Once", NULL, 0));
+	for (int i = 0; i < N; i++) {
+		call_wait(t[i]);
+		assert_status(t[i], STATUS_OK);
+		made += field_int(buf_view(&t[i]->reply), 3) == 1;
+		call_free(t[i]);
+	}
+	assert_int_equal(made, 1);
+	assert_int_equal(sql_int("SELECT count(*) FROM customers.lead WHERE external_id = 'crm-3'"), 1);
+	assert_int_equal(sql_int("SELECT count(*) FROM customers.outbox WHERE after->>'external_id' = 'crm-3'"), N);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -519,6 +594,9 @@ int main(void)
 		cmocka_unit_test(the_same_key_32_times_in_parallel_creates_once),
 		cmocka_unit_test(a_failed_write_does_not_use_up_its_key),
 		cmocka_unit_test(bulk_writes_the_good_items_and_explains_the_others),
+		cmocka_unit_test(an_upsert_creates_then_changes),
+		cmocka_unit_test(an_upsert_says_what_is_wrong),
+		cmocka_unit_test(many_upserts_at_once_make_one_row),
 	};
 
 	return cmocka_run_group_tests(tests, start, end);

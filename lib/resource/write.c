@@ -1,4 +1,4 @@
-/* Get, create, update and delete of one entity: one statement each on the event loop. */
+/* Get, create, update and delete of one entity: one statement each on the event loop. An upsert goes to a worker. */
 #include "resource/write.h"
 
 #include <inttypes.h>
@@ -75,7 +75,7 @@ void write_fini(struct write *w)
 
 int write_delta(const struct write *w)
 {
-	return w->b->op->kind == OP_CREATE ? 1 : w->b->op->kind == OP_DELETE ? -1 : 0;
+	return w->kind == OP_CREATE ? 1 : w->kind == OP_DELETE ? -1 : 0;
 }
 
 enum status write_outcome(struct rpc_call *call, const struct plan *p, const PGresult *res, int row)
@@ -93,7 +93,7 @@ enum status write_reply(struct write *w, const PGresult *res, struct buf *out)
 {
 	enum status s = write_outcome(w->call, w->b->plan, res, 0);
 
-	if (s == STATUS_OK && w->b->op->kind != OP_DELETE)
+	if (s == STATUS_OK && w->kind != OP_DELETE)
 		entity_put(out, w->b->plan, res, 0, SQL_ENTITY);
 	return s;
 }
@@ -218,15 +218,16 @@ static bool write_request_read(struct rpc_call *call, bool delete, struct write_
 /* False: answered. */
 static bool write_parse(struct write *w, const struct write_request *q)
 {
-	enum op_kind kind = w->b->op->kind;
+	enum op_kind kind = w->kind;
 	enum status s;
 
-	if (kind != OP_CREATE && !key_or_reply(w->call, q->key, &w->key))
+	if (kind != OP_CREATE && kind != OP_UPSERT && !key_or_reply(w->call, q->key, &w->key))
 		return false;
 	w->version = q->version;
 	if (kind == OP_DELETE)
 		return true;
-	s = values_parse(w->call, w->b->plan, q->entity, q->mask.numbers, q->mask.n, kind == OP_CREATE, &w->values);
+	s = kind == OP_UPSERT ? upsert_parse(w, q->entity, q->mask.numbers, q->mask.n) :
+	    values_parse(w->call, w->b->plan, q->entity, q->mask.numbers, q->mask.n, kind == OP_CREATE, &w->values);
 	if (s != STATUS_OK)
 		rpc_reply_error(w->call, s, NULL);
 	return s == STATUS_OK;
@@ -245,20 +246,21 @@ static void fixed_apply(struct values *v, const struct bound *b)
 	}
 }
 
-static void write_build(struct write *w)
+void write_build(struct write *w)
 {
 	const struct bound *b = w->b;
+	const char *created = b->op->kind == OP_UPSERT ? b->event_created : b->event;
 
 	fixed_apply(&w->values, b);
 
 	sql_start(&w->sql, &w->call->arena);
 	actor_fill(&w->actor, w->call);
 	uuid7(w->id);
-	if (b->op->kind == OP_CREATE)
-		sql_create(&w->sql, b->plan, &w->actor, w->id, &w->values, b->event, &w->seq_at);
-	else if (b->op->kind == OP_UPDATE)
+	if (w->kind == OP_CREATE)
+		sql_create(&w->sql, b->plan, &w->actor, w->id, &w->values, created, &w->seq_at);
+	else if (w->kind == OP_UPDATE)
 		sql_update(&w->sql, b->plan, &w->actor, &w->key, w->version, &w->values, b->event);
-	else
+	else if (w->kind == OP_DELETE)
 		sql_delete(&w->sql, b->plan, &w->actor, &w->key, w->version, b->event);
 }
 
@@ -269,14 +271,14 @@ static void write_send(struct write *w)
 		rpc_reply_error(w->call, w->sql.over ? STATUS_BAD_REQUEST : STATUS_PERMISSION_DENIED, NULL);
 		return;
 	}
-	if (w->call->idempotency_key.n) {
+	if (w->call->idempotency_key.n || w->kind == OP_UPSERT) {
 		if (db_work(engine.db, write_on_worker, w))
 			return;
 		write_fini(w);
 		rpc_reply_retry(w->call, STATUS_UNAVAILABLE, NULL, 500);
 		return;
 	}
-	if (w->b->op->kind == OP_CREATE)
+	if (w->kind == OP_CREATE)
 		seq_take(w->call, w->b->plan->entity, create_numbered, w);
 	else
 		write_submit(w);
@@ -289,12 +291,16 @@ void write_run(const struct bound *b, struct rpc_call *call)
 
 	w->b = b;
 	w->call = call;
-	if (!write_request_read(call, b->op->kind == OP_DELETE, &q)) {
+	w->kind = b->op->kind;
+	if (!write_request_read(call, w->kind == OP_DELETE, &q)) {
 		rpc_reply_error(call, STATUS_BAD_REQUEST, NULL);
 		return;
 	}
 	if (!write_parse(w, &q))
 		return;
-	write_build(w);
+	if (w->kind == OP_UPSERT)
+		actor_fill(&w->actor, call);
+	else
+		write_build(w);
 	write_send(w);
 }

@@ -1,4 +1,4 @@
-/* Inside lib/resource: one create, update or delete on its way, on the loop or on a worker. */
+/* Inside lib/resource: one create, update, delete or upsert on its way, on the loop or on a worker. */
 #ifndef CRM_RESOURCE_WRITE_H
 #define CRM_RESOURCE_WRITE_H
 
@@ -9,8 +9,10 @@ struct write {
 	const struct bound *b;
 	struct rpc_call *call;
 	struct actor actor;
+	enum op_kind kind;   /* what it does; OP_UPSERT until the row has been looked for */
 	struct key key;
 	struct values values;
+	struct values *fresh; /* OP_UPSERT: what is written when there is no row yet */
 	struct sql sql;
 	char id[37];
 	char seq[24];
@@ -28,6 +30,12 @@ struct mask {
 /* Adds a packed list: a run of varints of at most five bytes each. False: malformed, or too many. */
 bool mask_packed(struct mask *m, struct str bytes);
 
+/* Makes the statement of w->kind. Any thread. */
+void write_build(struct write *w);
+/* OP_UPSERT, on the loop: both sets of values from what was sent. The outcome of values_parse. */
+enum status upsert_parse(struct write *w, struct str entity, const uint32_t *mask, size_t n_mask) MUST_CHECK;
+/* OP_UPSERT, on a worker, in the transaction of the write: it is a create or an update from here on, and its statement is made. */
+enum status upsert_choose(struct write *w, struct db_conn *db) MUST_CHECK;
 /* The statement is made; fini gives its text back. */
 void write_fini(struct write *w);
 /* Rows more or less when it succeeds. */
