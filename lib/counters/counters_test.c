@@ -122,6 +122,22 @@ static void test_two_buckets_are_charged_both_or_none(void **state)
 	counters_close(c);
 }
 
+/* Making room for the second must not throw out the first, which may be the only one of its shard. */
+static void test_two_new_buckets_may_share_a_shard(void **state)
+{
+	struct counters *c = open_at(*state);
+
+	for (int i = 0; i < 3000; i++) {
+		struct counter rows[2] = { bucket(2, 3600 * SECOND, 0), bucket(5, 3600 * SECOND, 0) };
+		struct counter_answer a;
+
+		counters_take_here(c, rows, 2, clock_us(), &a);
+		assert_false(a.refused);
+		counters_forget(c);
+	}
+	counters_close(c);
+}
+
 static void test_what_is_given_back_can_be_taken(void **state)
 {
 	struct counters *c = open_at(*state);
@@ -362,6 +378,7 @@ int main(void)
 		OVER_BOTH(test_it_refills),
 		OVER_BOTH(test_the_future_is_lent),
 		OVER_BOTH(test_two_buckets_are_charged_both_or_none),
+		OVER_BOTH(test_two_new_buckets_may_share_a_shard),
 		OVER_BOTH(test_what_is_given_back_can_be_taken),
 		OVER_BOTH(test_a_crowd_gets_the_quota),
 		OVER_BOTH(test_memory_is_bounded),

@@ -101,15 +101,16 @@ static struct bucket *find(struct shard *s, uint64_t id)
 	return b;
 }
 
-static void forget_some(struct table *t, struct shard *s, int64_t now_us)
+/* keep: the other bucket of the same question, which may be the only one of this shard; NULL: none. */
+static void forget_some(struct table *t, struct shard *s, const struct bucket *keep, int64_t now_us)
 {
-	for (int i = 0; i < 2 && s->rows && s->rows->full_us <= now_us && !s->rows->owing; i++)
+	for (int i = 0; i < 2 && s->rows && s->rows != keep && s->rows->full_us <= now_us && !s->rows->owing; i++)
 		drop(s, s->rows);
-	while (HASH_COUNT(s->rows) && HASH_COUNT(s->rows) >= t->most / SHARDS)
+	while (HASH_COUNT(s->rows) && s->rows != keep && HASH_COUNT(s->rows) >= t->most / SHARDS)
 		drop(s, s->rows);
 }
 
-static struct bucket *bucket_of(struct table *t, const struct counter *row, int64_t now_us)
+static struct bucket *bucket_of(struct table *t, const struct counter *row, const struct bucket *keep, int64_t now_us)
 {
 	struct shard *s = shard_of(t, row->id);
 	struct bucket *b = find(s, row->id);
@@ -117,7 +118,7 @@ static struct bucket *bucket_of(struct table *t, const struct counter *row, int6
 	if (b) {
 		HASH_DEL(s->rows, b);
 	} else {
-		forget_some(t, s, now_us);
+		forget_some(t, s, keep, now_us);
 		b = xcalloc(1, sizeof(*b));
 	}
 	b->row = *row; /* a limit may have changed with a reload */
@@ -194,7 +195,7 @@ enum table_outcome table_take(struct table *t, const struct counter *rows, size_
 
 	lock_all(t, rows, n, true);
 	for (size_t i = 0; i < n; i++)
-		b[i] = bucket_of(t, &rows[i], now_us);
+		b[i] = bucket_of(t, &rows[i], i ? b[0] : NULL, now_us);
 	for (size_t i = 0; i < n; i++) {
 		decided = decided && (sure || is_sure(b[i], epoch, now_us));
 		room = room && has_room(b[i], now_us);
@@ -213,7 +214,7 @@ void table_give_back(struct table *t, const struct counter *rows, size_t n, uint
 {
 	lock_all(t, rows, n, true);
 	for (size_t i = 0; i < n; i++)
-		charge(t, bucket_of(t, &rows[i], now_us), -1, epoch, now_us, owes);
+		charge(t, bucket_of(t, &rows[i], NULL, now_us), -1, epoch, now_us, owes);
 	lock_all(t, rows, n, false);
 }
 
@@ -231,7 +232,7 @@ void table_settle(struct table *t, const struct counter *row, uint32_t epoch, in
 	struct shard *s = shard_of(t, row->id);
 
 	pthread_mutex_lock(&s->lock);
-	debt_of(s, bucket_of(t, row, now_us), epoch, now_us, debt);
+	debt_of(s, bucket_of(t, row, NULL, now_us), epoch, now_us, debt);
 	pthread_mutex_unlock(&s->lock);
 }
 
