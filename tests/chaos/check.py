@@ -27,13 +27,16 @@ class Facts:
         for entity, (table, made, changed) in TABLES.items():
             self.read_table(entity, table, made, changed)
         self.events, self.deletes = collections.defaultdict(list), collections.defaultdict(list)
-        for ident, action, resource, of, after in psql("SELECT id, action, resource, coalesce(resource_id, ''), coalesce(after::text, '') FROM audit.entry"):
-            for mark in set(MARK.findall(after)):
-                self.events[mark].append(ident)
-            if action == "deleted":
-                self.deletes[of].append(ident)
-        self.outbox = [r[0] for s in schemas(psql) for r in psql(f"SELECT event_id FROM {s}.outbox")]
         self.audit = collections.Counter(r[0] for r in psql("SELECT id FROM audit.entry"))
+        self.outbox = []
+        # the log has personal fields sealed, so what an event was about is read in the outbox; how often it is in the log, in the log
+        for s in schemas(psql):
+            for ident, kind, of, after in psql(f"SELECT event_id, type, coalesce(entity_id::text, ''), coalesce(after::text, '') FROM {s}.outbox"):
+                self.outbox.append(ident)
+                for mark in set(MARK.findall(after)):
+                    self.events[mark] += [ident] * self.audit[ident]
+                if kind.endswith(".deleted"):
+                    self.deletes[of] += [ident] * self.audit[ident]
         self.counted = collections.Counter(r[0] for r in psql("SELECT event_id FROM counting.effect"))
 
     def read_table(self, entity, table, made, changed):
