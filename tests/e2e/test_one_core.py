@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import Tenant
+from conftest import wait_until, Tenant
 
 
 def number(pid):
@@ -145,6 +145,7 @@ def test_lead_conversion(fresh):
     assert fresh.system.get(f"/crm/contacts/{done['contact']['id']}/").json()["account"] == done["account"]
     assert fresh.system.post(f"/crm/leads/{lead['id']}/convert/", json={}).status_code == 409
     second = fresh.system.post("/crm/leads/", json={"first_name": "Second", "last_name": "Lead"}).json()
+    wait_until(lambda: fresh.system.get("/deals/deals/1/").status_code == 200)  # the first lead's deal, made by its event
     r = fresh.system.post(f"/crm/leads/{second['id']}/convert/", json={"account_id": done["account"]["id"], "contact_id": done["contact"]["id"], "deal_id": 1})
     assert r.json()["account"] == done["account"], r.text
     third = fresh.system.post("/crm/leads/", json={"first_name": "Third", "last_name": "Lead"}).json()
