@@ -31,9 +31,10 @@ class Facts:
         self.outbox = []
         # the log has personal fields sealed, so what an event was about is read in the outbox; how often it is in the log, in the log
         for s in schemas(psql):
-            for ident, kind, of, after in psql(f"SELECT event_id, type, coalesce(entity_id::text, ''), coalesce(after::text, '') FROM {s}.outbox"):
+            for ident, kind, of, before, after in psql(
+                    f"SELECT event_id, type, coalesce(entity_id::text, ''), coalesce(before::text, ''), coalesce(after::text, '') FROM {s}.outbox"):
                 self.outbox.append(ident)
-                for mark in set(MARK.findall(after)):
+                for mark in set(MARK.findall(after)) - set(MARK.findall(before)):
                     self.events[mark] += [ident] * self.audit[ident]
                 if kind.endswith(".deleted"):
                     self.deletes[of] += [ident] * self.audit[ident]
