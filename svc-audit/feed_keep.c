@@ -70,12 +70,6 @@ void feed_stop(void)
 	me.expire = NULL;
 }
 
-static void line(struct buf *out, const char *name, const char *type, const char *help, double value)
-{
-	metrics_head(out, name, type, help);
-	metrics_line(out, name, NULL, STR(""), value);
-}
-
 void feed_metrics(struct buf *out)
 {
 	struct consumer_stats c;
@@ -83,10 +77,10 @@ void feed_metrics(struct buf *out)
 	if (!me.consumer)
 		return;
 	c = consumer_stats(me.consumer);
-	line(out, "crm_feed_healthy", "gauge", "1: the last round reached PostgreSQL and the bus", c.healthy);
-	line(out, "crm_feed_events_total", "counter", "Events that were put into the feed", (double)c.events);
-	line(out, "crm_feed_duplicates_total", "counter", "Events that were there before", (double)c.duplicates);
-	line(out, "crm_feed_dead_letters_total", "counter", "Events that went to a dead-letter topic", (double)c.dead);
-	line(out, "crm_feed_failures_total", "counter", "Rounds that did not get through", (double)c.failures);
-	line(out, "crm_feed_lag_seconds", "gauge", "Age of the newest event when it was put into the feed", c.lag_seconds);
+	metrics_one(out, "crm_feed_healthy", "gauge", "1: the last round reached PostgreSQL and the bus", c.healthy);
+	metrics_one(out, "crm_feed_events_total", "counter", "Events that were put into the feed", (double)c.events);
+	metrics_one(out, "crm_feed_duplicates_total", "counter", "Events that were there before", (double)c.duplicates);
+	metrics_one(out, "crm_feed_dead_letters_total", "counter", "Events that went to a dead-letter topic", (double)c.dead);
+	metrics_one(out, "crm_feed_failures_total", "counter", "Rounds that did not get through", (double)c.failures);
+	metrics_one(out, "crm_feed_lag_seconds", "gauge", "Age of the newest event when it was put into the feed", c.lag_seconds);
 }

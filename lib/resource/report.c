@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "db/row.h"
+#include "resource/wire.h"
 #include "schema/rows.h"
 #include "schema/validate.h"
 
@@ -60,7 +61,6 @@ static void report_done(void *arg, const struct db_result *r)
 	struct report *p = arg;
 	struct json_error error;
 	struct json *reply;
-	struct str text;
 
 	if (r->status != STATUS_OK) {
 		enum status s = r->said ? said_explain(p->call, r->said, r->status) : r->status;
@@ -72,10 +72,7 @@ static void report_done(void *arg, const struct db_result *r)
 		rpc_reply_error(p->call, STATUS_NOT_FOUND, NULL);
 		return;
 	}
-	text = row_text(r->res[0], 0, 0);
-	if (text.n && text.p[0] == 1) /* the version of binary jsonb */
-		text = (struct str){ text.p + 1, text.n - 1 };
-	reply = json_parse(&p->call->arena, text, &error);
+	reply = json_parse(&p->call->arena, cell_json(r->res[0], 0, 0), &error);
 	buf_clear(&engine.reply);
 	if (!reply || !message_of_json(&engine.reply, p->b->output, reply)) {
 		log_error("RESOURCE-REPORT", "%s: the statement's result is no %s: %s", p->b->op->rpc, p->b->output->name, reply ? "a member has another type" : error.text);

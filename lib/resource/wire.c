@@ -160,9 +160,10 @@ static void ref_put(struct buf *b, const struct col *c, const PGresult *res, int
 	wire_close(b, at);
 }
 
-/* Binary jsonb has a version byte in front, which no JSON begins with; json and text have none. */
-static struct str json_of(struct str s)
+struct str cell_json(const PGresult *r, int row, int col)
 {
+	struct str s = row_text(r, row, col);
+
 	return s.n && s.p[0] == 1 ? (struct str){ s.p + 1, s.n - 1 } : s;
 }
 
@@ -171,7 +172,7 @@ static void rows_put(struct buf *b, const struct col *c, struct str text)
 {
 	struct arena a = { 0 };
 	struct json_error error;
-	const struct json *list = json_parse(&a, json_of(text), &error);
+	const struct json *list = json_parse(&a, text, &error);
 
 	for (const struct json *v = list && list->type == JSON_ARRAY ? list->child : NULL; v; v = v->next) {
 		size_t at = wire_open(b, c->f->number);
@@ -206,7 +207,7 @@ static void scalar_put(struct buf *b, const struct col *c, const PGresult *res, 
 		wire_put_varint(b, number, (uint64_t)cell_us(res, row, col));
 		break;
 	case COL_JSON:
-		wire_put_bytes(b, number, json_of(row_text(res, row, col)));
+		wire_put_bytes(b, number, cell_json(res, row, col));
 		break;
 	case COL_DOUBLE:
 		d = cell_f64(res, row, col);
@@ -252,7 +253,7 @@ void entity_put(struct buf *b, const struct plan *p, const PGresult *res, int ro
 		else if (c->kind == COL_TAGS)
 			tags_put(b, c->f->number, row_text(res, row, col));
 		else if (c->kind == COL_ROWS)
-			rows_put(b, c, row_text(res, row, col));
+			rows_put(b, c, cell_json(res, row, col));
 		else if (c->kind == COL_TEXTS)
 			texts_put(b, c->f->number, row_text(res, row, col));
 		else

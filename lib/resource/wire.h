@@ -14,6 +14,8 @@ void entity_show(struct buf *b, const struct plan *p, const PGresult *res, int r
 int64_t cell_i64(const PGresult *r, int row, int col);
 int64_t cell_us(const PGresult *r, int row, int col);
 bool cell_bool(const PGresult *r, int row, int col);
+/* The text of a json or jsonb cell, in the result. Binary jsonb has a version byte in front, which no JSON begins with. */
+struct str cell_json(const PGresult *r, int row, int col);
 /* out gets 36 characters and a NUL, "" when NULL. */
 void cell_uuid(const PGresult *r, int row, int col, char out[37]);
 
