@@ -104,7 +104,12 @@ static void pending_fail(struct rpc_client *c, struct rpc_pending *p, enum statu
 	rpc_pending_finish(c, p, &r);
 }
 
-/* The healthy instance with the fewest calls in flight; among equals the one after the last choice. */
+static bool better(const struct rpc_instance *a, const struct rpc_instance *b)
+{
+	return a->leaving != b->leaving ? b->leaving : a->in_flight < b->in_flight;
+}
+
+/* The healthy instance with the fewest calls in flight, one that leaves only for want of another; among equals the one after the last choice. */
 static struct rpc_instance *service_pick(struct rpc_service *s, const struct rpc_instance *but)
 {
 	struct rpc_instance *best = NULL;
@@ -112,7 +117,7 @@ static struct rpc_instance *service_pick(struct rpc_service *s, const struct rpc
 	for (size_t k = 0; k < s->n; k++) {
 		struct rpc_instance *in = s->instances[(s->next + k) % s->n];
 
-		if (in->healthy && in != but && (!best || in->in_flight < best->in_flight))
+		if (in->healthy && in != but && (!best || better(in, best)))
 			best = in;
 	}
 	s->next++;
@@ -325,18 +330,20 @@ void rpc_instance_progress(struct rpc_instance *in)
 	in->owed_since_us = in->owed_messages ? clock_mono_us() : 0;
 }
 
-void rpc_instance_health(struct rpc_instance *in, bool answered, enum status s)
+/* Silence is judged by check_progress. */
+void rpc_instance_health(struct rpc_instance *in, enum status s, struct frame_health h)
 {
-	if (answered && s == STATUS_OK) {
-		if (!in->healthy)
-			log_info("RPC-BACK", "%s at %s answers again", in->stats.name, in->stats.url);
-		in->healthy = true;
-		service_unpark(in->client, in->service);
+	if (s != STATUS_OK) {
+		instance_eject(in, "it says that it is not able to serve", false, true);
 		return;
 	}
-	/* silence is judged by check_progress */
-	if (answered)
-		instance_eject(in, "it says that it is not able to serve", false, true);
+	if (!in->healthy)
+		log_info("RPC-BACK", "%s at %s answers again", in->stats.name, in->stats.url);
+	if (h.leaving && !in->leaving)
+		log_info("RPC-LEAVING", "%s at %s will end: calls go to others", in->stats.name, in->stats.url);
+	in->healthy = true;
+	in->leaving = h.leaving;
+	service_unpark(in->client, in->service);
 }
 
 static void probe_arm(struct rpc_client *c)

@@ -59,6 +59,7 @@ struct rpc_instance {
 	atomic_uint pipes_up, pipes_down; /* counted on NNG's threads */
 	unsigned up_seen, down_seen;
 	bool healthy;
+	bool leaving; /* it has said that it will end: used only when there is no other */
 	unsigned timeouts_in_a_row, owed_messages;
 	int64_t owed_since_us; /* since when it has owed an answer without giving any; 0: owes none */
 	uint64_t in_flight;
@@ -106,7 +107,7 @@ void rpc_pending_refused(struct rpc_pending *p);
 void rpc_client_flush_soon(struct rpc_client *c);
 void rpc_instance_lost(struct rpc_instance *in);
 void rpc_instance_progress(struct rpc_instance *in);
-void rpc_instance_health(struct rpc_instance *in, bool answered, enum status s);
+void rpc_instance_health(struct rpc_instance *in, enum status s, struct frame_health h);
 
 /* message.c, for client.c. url is kept. */
 struct rpc_instance *rpc_instance_new(struct rpc_client *c, struct rpc_service *s, const char *url);

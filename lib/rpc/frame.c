@@ -71,6 +71,7 @@ enum {
 };
 enum { REPLY_ID = 1, REPLY_STATUS, REPLY_PAYLOAD, REPLY_REPLAYED, REPLY_REFUSED };
 enum { STATUS_CODE = 1, STATUS_MESSAGE, STATUS_VIOLATION, STATUS_RETRY_AFTER };
+enum { HEALTH_LEAVING = 1, HEALTH_CONTRACT };
 enum { VIOLATION_PATH = 1, VIOLATION_RULE, VIOLATION_MESSAGE, VIOLATION_PARAM };
 
 static void put_some(struct buf *b, uint32_t number, struct str s)
@@ -322,4 +323,29 @@ bool frame_read_reply(struct str body, uint32_t *id, struct rpc_result *out)
 			out->refused = f.value != 0;
 	}
 	return !r.bad && *id != UINT32_MAX;
+}
+
+/* -- health */
+
+void frame_put_health(struct buf *b, struct frame_health h)
+{
+	if (h.leaving)
+		wire_put_varint(b, HEALTH_LEAVING, 1);
+	if (h.contract)
+		wire_put_fixed64(b, HEALTH_CONTRACT, h.contract);
+}
+
+struct frame_health frame_read_health(struct str payload)
+{
+	struct wire_reader r = wire_read(payload);
+	struct frame_health h = { 0 };
+	struct wire_field f;
+
+	while (wire_next(&r, &f)) {
+		if (f.number == HEALTH_LEAVING && f.type == WIRE_VARINT)
+			h.leaving = f.value != 0;
+		else if (f.number == HEALTH_CONTRACT && f.type == WIRE_FIXED64)
+			h.contract = f.value;
+	}
+	return h;
 }

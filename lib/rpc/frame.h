@@ -52,6 +52,15 @@ struct frame_reply {
 };
 
 void frame_put_reply(struct buf *b, const struct frame_reply *r);
+/* The payload of an answer to Health.Check: crm.v1.Health. */
+struct frame_health {
+	bool leaving;
+	uint64_t contract; /* 0: it does not say */
+};
+
+void frame_put_health(struct buf *b, struct frame_health h);
+struct frame_health frame_read_health(struct str payload); /* what cannot be read is not there */
+
 /* One Reply: its id and what the caller is told. */
 bool frame_read_reply(struct str body, uint32_t *id, struct rpc_result *r);
 

@@ -176,7 +176,7 @@ static void probe_answered(struct rpc_message *m, struct str batch)
 	uint32_t id;
 
 	if (wire_next(&r, &f) && f.number == 1 && f.type == WIRE_BYTES && frame_read_reply(f.bytes, &id, &result))
-		rpc_instance_health(m->instance, true, result.status);
+		rpc_instance_health(m->instance, result.status, frame_read_health(result.payload));
 }
 
 static void calls_answered(struct rpc_message *m, struct str batch)

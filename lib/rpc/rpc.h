@@ -68,13 +68,18 @@ struct rpc_stats {
 
 /*
  * Listens at url ("tcp://127.0.0.1:7101") and calls dispatch on base's thread. key: 32 bytes of envelope MAC key.
- * "Health.Check" is answered here (healthy(arg) false: UNAVAILABLE). Exits the process when it cannot listen.
+ * "Health.Check" is answered here (crm.v1.Health; healthy(arg) false: UNAVAILABLE). Exits the process when it cannot listen.
  */
 struct rpc_server *rpc_server_new(struct event_base *base, const char *url, const uint8_t key[32], rpc_dispatch dispatch,
     bool (*healthy)(void *arg), void *arg);
 struct rpc_stats rpc_server_stats(const struct rpc_server *s);
 /* answered is called for each call that is answered, on the thread that answers, before its memory goes. For metrics. */
 void rpc_server_observe(struct rpc_server *s, void (*answered)(void *arg, const struct rpc_call *call, enum status status), void *arg);
+/*
+ * Health.Check says from now on that this service will end, whatever healthy() says: callers turn to another instance where they
+ * have one, and whoever comes is served. For the time between the order to end and rpc_server_drain. On the loop's thread.
+ */
+void rpc_server_leave(struct rpc_server *s);
 /* Answers new calls UNAVAILABLE from now on; idle(arg) when none is in flight. */
 void rpc_server_drain(struct rpc_server *s, void (*idle)(void *arg), void *arg);
 

@@ -23,21 +23,21 @@
 #include "rpc/rpc.h"
 
 /* One process per server, all forked before NNG starts: it does not survive a fork. */
-enum { ECHO_A, ECHO_B, WRONG_KEY, VICTIM, STOPPED, DRAINED, SICK, SERVERS };
+enum { ECHO_A, ECHO_B, WRONG_KEY, VICTIM, STOPPED, DRAINED, SICK, LEAVER_A, LEAVER_B, SERVERS };
 
 static const uint8_t right_key[32] = { 1, 2, 3 }, other_key[32] = { 9 };
 static pid_t server_pid[SERVERS];
 static struct event_base *base;
 static struct rpc_client *client;
-static int services[SERVERS], pair, nobody;
+static int services[SERVERS], pair, leavers, nobody;
 
-/* Ten of our own, so that two runs and a stack may stand side by side; below the range of outgoing connections. */
+/* Twenty of our own, so that two runs and a stack may stand side by side; below the range of outgoing connections. */
 static int server_port(int i)
 {
 	static int first;
 
 	if (!first) /* asked before the first fork: the servers have the same */
-		first = 26100 + (int)(getpid() % 600) * 10;
+		first = 26100 + (int)(getpid() % 300) * 20;
 	return first + i;
 }
 
@@ -77,7 +77,7 @@ static void *worker_main(void *arg)
 
 static struct event_base *server_base;
 static struct rpc_server *server;
-static volatile sig_atomic_t drain_asked, sick_asked;
+static volatile sig_atomic_t drain_asked, sick_asked, leave_asked;
 
 static void drained(void *arg)
 {
@@ -88,12 +88,16 @@ static void on_signal(int sig)
 {
 	if (sig == SIGUSR1)
 		drain_asked = 1;
+	else if (sig == SIGHUP)
+		leave_asked = 1;
 	else
 		sick_asked = !sick_asked;
 }
 
 static void watch_cb(evutil_socket_t fd, short what, void *arg)
 {
+	if (leave_asked)
+		rpc_server_leave(server);
 	if (drain_asked == 1) {
 		drain_asked = 2;
 		rpc_server_drain(server, drained, NULL);
@@ -156,6 +160,7 @@ static void server_main(int i)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGUSR1, on_signal);
 	signal(SIGUSR2, on_signal);
+	signal(SIGHUP, on_signal);
 	snprintf(url, sizeof(url), "tcp://127.0.0.1:%d", server_port(i));
 	if (getenv("RPC_FEW_THREADS"))
 		rpc_nng_start();
@@ -541,6 +546,60 @@ static void test_draining_answers_what_it_has_and_takes_nothing_new(void **state
 	server_pid[DRAINED] = 0;
 }
 
+/* Calls that this server has handed out, its own "Stats" among them. */
+static int calls_of(int service)
+{
+	struct answer a;
+	int messages, calls;
+
+	call(service, "Stats", "", 2000, &a);
+	assert_int_equal(sscanf(a.payload, "%d %d", &messages, &calls), 2);
+	return calls;
+}
+
+static void some_calls(int service, int n)
+{
+	for (int i = 0; i < n; i++) {
+		struct answer a;
+
+		call(service, "Echo", "x", 1000, &a);
+		assert_int_equal(a.status, STATUS_OK);
+	}
+}
+
+static void test_a_leaving_server_gets_no_calls_while_there_is_another(void **state)
+{
+	int a = calls_of(services[LEAVER_A]), b = calls_of(services[LEAVER_B]);
+
+	some_calls(leavers, 20);
+	assert_int_equal(calls_of(services[LEAVER_A]) - a, 11);
+	assert_int_equal(calls_of(services[LEAVER_B]) - b, 11);
+	kill(server_pid[LEAVER_A], SIGHUP);
+	turn(700);
+	a = calls_of(services[LEAVER_A]);
+	some_calls(leavers, 20);
+	assert_int_equal(calls_of(services[LEAVER_A]) - a, 1);
+	/* both leave: better than none */
+	kill(server_pid[LEAVER_B], SIGHUP);
+	turn(700);
+	some_calls(leavers, 20);
+	assert_true(is_healthy("leavers"));
+}
+
+static void test_health_is_a_message_that_may_grow(void **state)
+{
+	struct buf b = { 0 };
+	struct frame_health h;
+
+	assert_false(frame_read_health((struct str){ 0 }).leaving);
+	frame_put_health(&b, (struct frame_health){ .leaving = true, .contract = 77 });
+	wire_put_bytes(&b, 99, STR("of a later version"));
+	h = frame_read_health(buf_view(&b));
+	assert_true(h.leaving);
+	assert_int_equal(h.contract, 77);
+	buf_fini(&b);
+}
+
 static void test_replayed_messages_are_recognised(void **state)
 {
 	struct replay *r = xcalloc(1, sizeof(*r));
@@ -655,7 +714,7 @@ static void servers_kill(void)
 
 static void start(void)
 {
-	static const char *const names[SERVERS] = { "echo", "echo-b", "wrong-key", "victim", "stopped", "drained", "sick" };
+	static const char *const names[SERVERS] = { "echo", "echo-b", "wrong-key", "victim", "stopped", "drained", "sick", "leaver-a", "leaver-b" };
 	char urls[128];
 
 	server_port(0);
@@ -674,6 +733,8 @@ static void start(void)
 	}
 	snprintf(urls, sizeof(urls), "tcp://127.0.0.1:%d,tcp://127.0.0.1:%d", server_port(ECHO_A), server_port(ECHO_B));
 	pair = rpc_client_add(client, "pair", urls);
+	snprintf(urls, sizeof(urls), "tcp://127.0.0.1:%d,tcp://127.0.0.1:%d", server_port(LEAVER_A), server_port(LEAVER_B));
+	leavers = rpc_client_add(client, "leavers", urls);
 	snprintf(urls, sizeof(urls), "tcp://127.0.0.1:%d", server_port(SERVERS));
 	nobody = rpc_client_add(client, "nobody", urls);
 	turn(300);
@@ -685,6 +746,7 @@ int main(void)
 		cmocka_unit_test(test_replayed_messages_are_recognised),
 		cmocka_unit_test(test_a_reply_mac_is_bound_to_its_request),
 		cmocka_unit_test(test_malformed_batches_are_refused),
+		cmocka_unit_test(test_health_is_a_message_that_may_grow),
 		cmocka_unit_test(test_nobody_listening_is_unavailable_within_two_seconds),
 		cmocka_unit_test(test_echo_answers_with_the_payload),
 		cmocka_unit_test(test_the_envelope_arrives_whole),
@@ -700,6 +762,7 @@ int main(void)
 		cmocka_unit_test(test_a_stopped_server_is_ejected_and_comes_back),
 		cmocka_unit_test(test_a_sick_server_is_left_alone_until_it_is_well),
 		cmocka_unit_test(test_calls_wait_a_moment_for_whoever_went_away),
+		cmocka_unit_test(test_a_leaving_server_gets_no_calls_while_there_is_another),
 		cmocka_unit_test(test_draining_answers_what_it_has_and_takes_nothing_new),
 	};
 	int failed;

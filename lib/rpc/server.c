@@ -57,6 +57,7 @@ struct rpc_server {
 	struct rpc_stats stats;
 	void (*observe)(void *arg, const struct rpc_call *call, enum status status);
 	void *observe_arg;
+	struct frame_health health;
 	bool draining;
 	void (*idle)(void *arg);
 	void *idle_arg;
@@ -206,25 +207,30 @@ static void served_done(struct served *c)
 
 static void served_answer(struct rpc_call *call, struct frame_reply *r);
 
-static void answer_now(struct served *c, enum status status)
+static void answer_health(struct rpc_server *sv, struct rpc_call *call)
 {
-	if (status == STATUS_OK)
-		rpc_reply_ok(&c->call, (struct str){ 0 });
-	else
-		rpc_reply_error(&c->call, status, NULL);
+	struct buf payload = { 0 };
+
+	if (!sv->health.leaving && sv->healthy && !sv->healthy(sv->arg)) {
+		rpc_reply_error(call, STATUS_UNAVAILABLE, NULL);
+		return;
+	}
+	frame_put_health(&payload, sv->health);
+	rpc_reply_ok(call, buf_view(&payload));
+	buf_fini(&payload);
 }
 
 static void call_route(struct rpc_server *sv, struct served *c, int64_t now)
 {
 	if (c->call.deadline_us <= now) {
 		sv->stats.expired++;
-		answer_now(c, STATUS_DEADLINE_EXCEEDED);
+		rpc_reply_error(&c->call, STATUS_DEADLINE_EXCEEDED, NULL);
 	} else if (c->call.deadline_us > now + (int64_t)(RPC_MAX_TIMEOUT_MS + 10000) * 1000) {
-		answer_now(c, STATUS_BAD_REQUEST);
+		rpc_reply_error(&c->call, STATUS_BAD_REQUEST, NULL);
 	} else if (sv->draining) {
 		served_answer(&c->call, &(struct frame_reply){ .status = STATUS_UNAVAILABLE, .refused = true });
 	} else if (str_eq(c->call.rpc, STR("Health.Check"))) {
-		answer_now(c, !sv->healthy || sv->healthy(sv->arg) ? STATUS_OK : STATUS_UNAVAILABLE);
+		answer_health(sv, &c->call);
 	} else {
 		sv->stats.calls++;
 		c->call.started_us = clock_mono_us();
@@ -464,6 +470,11 @@ void rpc_server_observe(struct rpc_server *s, void (*answered)(void *arg, const 
 {
 	s->observe = answered;
 	s->observe_arg = arg;
+}
+
+void rpc_server_leave(struct rpc_server *s)
+{
+	s->health.leaving = true;
 }
 
 void rpc_server_drain(struct rpc_server *s, void (*idle)(void *arg), void *arg)
