@@ -62,9 +62,13 @@ static bool ready(void *arg, struct buf *detail)
 	struct gateway *g = arg;
 	bool draining = atomic_load(&g->draining), keys = key_store_generation(g->keys) > 0, revocations = revocations_generation(g->revocations) > 0;
 
+	const char *why = draining ? "draining" : !keys ? "no signing keys from svc-auth yet" : !revocations ? "no list of revocations from svc-auth yet" : NULL;
+
 	buf_printf(detail, "\"draining\":%s,\"signingKeys\":%s,\"revocations\":%s", draining ? "true" : "false", keys ? "true" : "false",
 	    revocations ? "true" : "false");
-	return !draining && keys && revocations;
+	if (why)
+		buf_printf(detail, ",\"reason\":\"%s\"", why);
+	return why == NULL;
 }
 
 static void reload_dialects(struct gateway *g)

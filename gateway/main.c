@@ -1,6 +1,7 @@
 /* The gateway: everything HTTP. This file is the table of contents. */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -11,6 +12,7 @@
 #include "gateway/siphash.h"
 #include "gateway/telemetry.h"
 #include "rpc/nng_threads.h"
+#include "telemetry/health.h"
 
 static struct gateway gateway;
 
@@ -18,7 +20,12 @@ static void read_settings(struct gateway *g, int argc, char **argv)
 {
 	const char *why = "";
 
-	settings_args(gateway_settings_rows, gateway_settings_n, "gateway: the HTTP side of the CRM", argc, argv);
+	settings_args(gateway_settings_rows, gateway_settings_n, "gateway                        serves HTTP until SIGTERM\n"
+	    "gateway health [--live] [url]  0: the admin port (of ADMIN_LISTEN, or at url) says it is ready; 1: it does not", argc, argv);
+	if (argc > 1) {
+		fprintf(stderr, "gateway: unknown argument %s; try --help\n", argv[1]);
+		exit(2);
+	}
 	settings_load(gateway_settings_rows, gateway_settings_n, &g->settings);
 	log_init("gateway", g->settings.log_format, g->settings.log_level);
 	g->n_listeners = settings_listen(&g->arena, g->settings.listen, g->listeners, &why);
@@ -118,6 +125,8 @@ int main(int argc, char **argv)
 {
 	struct gateway *g = &gateway;
 
+	if (argc > 1 && strcmp(argv[1], "health") == 0)
+		return health_main("gateway", settings_one(gateway_settings_rows, gateway_settings_n, "ADMIN_LISTEN"), argc, argv);
 	signal(SIGPIPE, SIG_IGN);
 	read_settings(g, argc, argv);
 	raise_file_limit();

@@ -32,12 +32,13 @@ static const struct setting settings[] = {
 /* The bus belongs to no service; this one migrates it because it always runs where the bus is read. */
 static void migrate_bus(int argc, char **argv)
 {
-	const char *url = getenv("BUS_URL");
+	const char *url;
 
 	if (argc < 2 || strcmp(argv[1], "migrate"))
 		return;
+	url = service_setting("BUS_URL");
 	settings_load(settings, N_MIGRATE_SETTINGS, &own);
-	if (*own.bus_owner_database_url && (!url || bus_is_postgres(url)))
+	if (*own.bus_owner_database_url && (!*url || bus_is_postgres(url)))
 		bus_migrate(own.bus_owner_database_url, own.bus_schema_dir);
 }
 

@@ -105,13 +105,9 @@ static void stop(void)
 
 static int rotate_keys(void)
 {
-	const char *url = getenv("DATABASE_URL"), *file = getenv("KEY_ENCRYPTION_KEY_FILE");
-
 	log_init("svc-auth", "auto", "info");
-	if (!url || !file)
-		log_die("SETTINGS", "rotate-keys needs DATABASE_URL and KEY_ENCRYPTION_KEY_FILE");
-	key_load(file);
-	return keeper_rotate(url);
+	key_load(settings_one(rows, sizeof(rows) / sizeof(*rows), "KEY_ENCRYPTION_KEY_FILE"));
+	return keeper_rotate(service_setting("DATABASE_URL"));
 }
 
 static const struct service service = {

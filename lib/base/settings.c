@@ -1,6 +1,7 @@
-/* Settings table: environment to struct, help text. */
+/* Settings table: environment and files to struct, help text. */
 #include "base/settings.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,18 +10,74 @@
 
 static void fail(const struct setting *row, const char *why)
 {
-	fprintf(stderr, "setting %s: %s\n  %s\n  default: %s\n", row->name, why, row->doc, row->fallback ? row->fallback : "none, it must be given");
+	fprintf(stderr, "setting %s: %s\n  %s\n  default: %s\n", row->name, why, row->doc,
+	    row->fallback ? row->fallback : row->secret ? "none, it or the same with _FILE must be given" : "none, it must be given");
 	exit(1);
 }
 
-static void set_one(const struct setting *row, const char *value, char *at)
+/* Heap; newlines at the end are cut. */
+static char *read_file(const struct setting *row, const char *path)
+{
+	char *text = xmalloc(SETTING_FILE_BYTES + 2);
+	FILE *f = fopen(path, "re");
+	size_t n = f ? fread(text, 1, SETTING_FILE_BYTES + 1, f) : 0;
+	char why[300];
+
+	if (!f || ferror(f)) {
+		snprintf(why, sizeof(why), "%s_FILE: %.200s cannot be read: %s", row->name, path, strerror(errno));
+		fail(row, why);
+	}
+	fclose(f);
+	if (n > SETTING_FILE_BYTES || memchr(text, 0, n)) {
+		snprintf(why, sizeof(why), "%s_FILE: %.200s is too long or not text", row->name, path);
+		fail(row, why);
+	}
+	while (n && (text[n - 1] == '\n' || text[n - 1] == '\r'))
+		n--;
+	text[n] = 0;
+	return text;
+}
+
+static const char *from_environment(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && *value ? value : NULL;
+}
+
+/* Heap; NULL: neither given nor has it a default. */
+static char *find(const struct setting *row)
+{
+	const char *value = from_environment(row->name), *path;
+	char name[128], why[200];
+	char *text;
+
+	snprintf(name, sizeof(name), "%s_FILE", row->name);
+	path = row->secret ? from_environment(name) : NULL;
+	if (value && path) {
+		snprintf(why, sizeof(why), "it and %s are both given; give one", name);
+		fail(row, why);
+	}
+	if (path) {
+		text = read_file(row, path);
+		if (*text)
+			return text;
+		free(text);
+	}
+	if (!value)
+		value = row->fallback;
+	return value ? xstrdup(value) : NULL;
+}
+
+/* Takes value. */
+static void set_one(const struct setting *row, char *value, char *at)
 {
 	int64_t v;
 
 	switch (row->type) {
 	case SETTING_TEXT:
-		*(const char **)(void *)at = xstrdup(value);
-		break;
+		*(char **)(void *)at = value;
+		return;
 	case SETTING_INT:
 		if (!str_to_i64(str_of(value), &v))
 			fail(row, "not a whole number");
@@ -34,19 +91,33 @@ static void set_one(const struct setting *row, const char *value, char *at)
 		*(bool *)at = strcmp(value, "true") == 0;
 		break;
 	}
+	free(value);
 }
 
 void settings_load(const struct setting *rows, size_t n, void *into)
 {
 	for (size_t i = 0; i < n; i++) {
-		const char *value = getenv(rows[i].name);
+		char *value = find(&rows[i]);
 
-		if (!value || !*value)
-			value = rows[i].fallback;
 		if (!value)
 			fail(&rows[i], "is missing");
 		set_one(&rows[i], value, (char *)into + rows[i].offset);
 	}
+}
+
+char *settings_one(const struct setting *rows, size_t n, const char *name)
+{
+	char *value;
+
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(rows[i].name, name) != 0)
+			continue;
+		value = find(&rows[i]);
+		if (!value)
+			fail(&rows[i], "is missing");
+		return value;
+	}
+	abort(); /* a name that the table does not have is a fault of the program */
 }
 
 void settings_args(const struct setting *rows, size_t n, const char *what, int argc, char **argv)
@@ -56,7 +127,8 @@ void settings_args(const struct setting *rows, size_t n, const char *what, int a
 			continue;
 		printf("%s\n\nSettings (environment variables):\n", what);
 		for (size_t k = 0; k < n; k++)
-			printf("  %-28s %s (default: %s)\n", rows[k].name, rows[k].doc, rows[k].fallback ? rows[k].fallback : "none, must be given");
+			printf("  %-28s %s (default: %s%s%s%s)\n", rows[k].name, rows[k].doc, rows[k].fallback ? rows[k].fallback : "none, must be given",
+			    rows[k].secret ? "; or " : "", rows[k].secret ? rows[k].name : "", rows[k].secret ? "_FILE" : "");
 		exit(0);
 	}
 }

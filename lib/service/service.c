@@ -15,6 +15,7 @@
 #include "service/dispatch.h"
 #include "service/ready.h"
 #include "telemetry/admin.h"
+#include "telemetry/health.h"
 #include "telemetry/metrics.h"
 
 #define STATEMENT_TIMEOUT_MS 10000
@@ -79,10 +80,16 @@ static void print_help(const struct service *s, int argc, char **argv)
 	memcpy(all, rows, sizeof(rows));
 	if (s->n_settings)
 		memcpy(all + N_ROWS, s->settings, s->n_settings * sizeof(*all));
-	settings_args(all, n, arena_printf(&a, "svc-%s           serves until SIGTERM\nsvc-%s migrate   brings the database schema up to date and ends",
-	    s->name, s->name), argc, argv);
+	settings_args(all, n, arena_printf(&a, "svc-%1$s                        serves until SIGTERM\n"
+	    "svc-%1$s migrate                brings the database schema up to date and ends\n"
+	    "svc-%1$s health [--live] [url]  0: the admin port (of ADMIN_LISTEN, or at url) says it is ready; 1: it does not", s->name), argc, argv);
 	arena_fini(&a);
 	free(all);
+}
+
+char *service_setting(const char *name)
+{
+	return settings_one(rows, N_ROWS, name);
 }
 
 /* Joined; lives as long as the process. */
@@ -331,6 +338,8 @@ int service_main(const struct service *s, int argc, char **argv)
 	print_help(s, argc, argv);
 	if (argc == 2 && strcmp(argv[1], "migrate") == 0)
 		return migrate(s);
+	if (argc >= 2 && strcmp(argv[1], "health") == 0)
+		return health_main(text("svc-", s->name, ""), getenv("ADMIN_LISTEN"), argc, argv);
 	if (argc > 1) {
 		fprintf(stderr, "svc-%s: unknown argument %s; try --help\n", s->name, argv[1]);
 		return 2;

@@ -37,8 +37,10 @@ struct service {
 	bool no_relay;                  /* has no outbox */
 };
 
-/* `<program>` serves until SIGTERM; `<program> migrate` runs the migrations and ends; --help prints the settings. */
+/* `<program>` serves until SIGTERM; `<program> migrate` runs the migrations and ends; `<program> health` (telemetry/health.h); --help prints the settings. */
 int service_main(const struct service *s, int argc, char **argv);
+/* One of the settings that every service has, for a command that needs no more; exits with a sentence when it is not given. Heap. */
+char *service_setting(const char *name);
 
 /* The running service's schema and database, for handlers. */
 const struct schema *service_schema(void);
