@@ -11,7 +11,6 @@
 #include "gateway/watch_send.h"
 #include "telemetry/admin.h"
 
-#define DRAIN_US 9000000
 #define DRAIN_CHECK_US 20000
 
 struct control {
@@ -19,8 +18,8 @@ struct control {
 	struct event_base *base;
 	struct changes *changes;
 	struct watch_sender *sender;
-	struct event *drain;
-	int64_t drain_until_us;
+	struct event *delay, *drain;
+	int64_t told_us, drain_until_us; /* monotonic */
 };
 
 bool control_want_keys(struct gateway *g)
@@ -60,7 +59,7 @@ static void on_wanted(evutil_socket_t fd, short what, void *arg)
 static bool ready(void *arg, struct buf *detail)
 {
 	struct gateway *g = arg;
-	bool draining = atomic_load(&g->draining), keys = key_store_generation(g->keys) > 0, revocations = revocations_generation(g->revocations) > 0;
+	bool draining = atomic_load(&g->leaving), keys = key_store_generation(g->keys) > 0, revocations = revocations_generation(g->revocations) > 0;
 
 	const char *why = draining ? "draining" : !keys ? "no signing keys from svc-auth yet" : !revocations ? "no list of revocations from svc-auth yet" : NULL;
 
@@ -120,18 +119,43 @@ static void on_drain_check(evutil_socket_t fd, short what, void *arg)
 	watch_sender_finish(c->sender, on_watch_finished, c);
 }
 
-static void on_stop(evutil_socket_t sig, short what, void *arg)
+static void wake_all(struct gateway *g)
+{
+	for (size_t i = 0; i < g->n_workers; i++)
+		worker_wake(&g->workers[i]);
+}
+
+static void on_delay_over(evutil_socket_t sig, short what, void *arg)
 {
 	struct control *c = arg;
 	struct timeval tv = { 0, DRAIN_CHECK_US };
+	int64_t now = clock_mono_us();
 
 	if (atomic_exchange(&c->g->draining, true))
 		return;
-	log_info("DRAIN", "no longer accepting; finishing what is in flight");
-	c->drain_until_us = clock_mono_us() + DRAIN_US;
-	for (size_t i = 0; i < c->g->n_workers; i++)
-		worker_wake(&c->g->workers[i]);
+	event_del(c->delay);
+	log_info("DRAIN", "after %.1f s: no longer accepting; what is in flight has %ld s", (double)(now - c->told_us) / 1e6, c->g->settings.drain);
+	c->drain_until_us = now + c->g->settings.drain * 1000000;
+	wake_all(c->g);
 	event_add(c->drain, &tv);
+}
+
+/* Whoever sends clients here learns of the end by /readyz, and not at once (kubernetes#43576): until then they are served. */
+static void on_stop(evutil_socket_t sig, short what, void *arg)
+{
+	struct control *c = arg;
+	struct timeval delay = { c->g->settings.drain_delay, 0 };
+	bool again = atomic_exchange(&c->g->leaving, true);
+
+	if (!again)
+		c->told_us = clock_mono_us();
+	if (again || !c->g->settings.drain_delay) {
+		on_delay_over(sig, what, arg);
+		return;
+	}
+	log_info("DRAIN", "not ready any more; serving on for %ld s, with Connection: close", c->g->settings.drain_delay);
+	wake_all(c->g);
+	event_add(c->delay, &delay);
 }
 
 static void on_signal(struct control *c, int signal_number, event_callback_fn fn)
@@ -152,6 +176,7 @@ void control_run(struct gateway *g)
 	c.base = event_base_new();
 	if (!c.base)
 		log_die("CONTROL-START", "no event loop: %s", strerror(errno));
+	c.delay = event_new(c.base, -1, 0, on_delay_over, &c);
 	c.drain = event_new(c.base, -1, EV_PERSIST, on_drain_check, &c);
 	wanted = event_new(c.base, g->control_fd, EV_READ | EV_PERSIST, on_wanted, &c);
 	event_add(wanted, NULL);
@@ -163,4 +188,5 @@ void control_run(struct gateway *g)
 	c.changes = changes_start(g, c.base);
 	c.sender = watch_sender_start(g, c.base);
 	event_base_dispatch(c.base);
+	log_info("STOPPED", "drained, %.1f s after SIGTERM", (double)(clock_mono_us() - c.told_us) / 1e6);
 }

@@ -71,7 +71,7 @@ struct worker {
 	int wake_fd;                 /* eventfd: the control thread has news */
 	struct event *wake, *tick;
 	struct handoff counted;      /* requests whose limit has been asked for */
-	bool draining;
+	bool leaving, draining;
 	atomic_bool idle;            /* drained: its loop has ended */
 	pthread_mutex_t lock;        /* numbers */
 	struct worker_numbers numbers;
@@ -97,7 +97,8 @@ struct gateway {
 	pthread_mutex_t faces_lock;
 	struct faces *faces;
 	atomic_uint faces_generation;
-	atomic_bool draining;
+	atomic_bool leaving;         /* told to end: not ready, and clients are sent elsewhere */
+	atomic_bool draining;        /* nobody is accepted any more */
 	atomic_int in_flight;
 	struct blob_store *blobs; /* NULL: none is configured */
 	int control_fd;              /* eventfd: a thread wants signing keys */

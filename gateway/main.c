@@ -139,6 +139,5 @@ int main(int argc, char **argv)
 	rpc_nng_start();
 	start_workers(g);
 	control_run(g);
-	log_info("STOPPED", "drained");
 	_exit(0); /* NNG has threads that cannot be ended safely */
 }

@@ -35,6 +35,8 @@ const struct setting gateway_settings_rows[] = {
 	INT("BODY_LIMIT", body_limit, "1048576", 1024, 67108864, "bytes a request body may have"),
 	INT("UPLOAD_LIMIT", upload_limit, "27262976", 1024, 268435456, "bytes a body of multipart/form-data may have; it is streamed, not kept"),
 	INT("JOB_THREADS", job_threads, "4", 1, 64, "threads that read and write the blob store and complete xlsx files"),
+	INT("DRAIN_DELAY_SECONDS", drain_delay, "0", 0, 120, "from SIGTERM on it is not ready and serves on for so long, with Connection: close; a second SIGTERM ends that"),
+	INT("DRAIN_SECONDS", drain, "9", 1, 600, "then it accepts nobody, and what is in flight may take so long"),
 	TEXT("EXPORT_DIR", export_dir, "/tmp", "where xlsx files grow until they are sent; they have no name and go with the process"),
 	BLOB_SETTINGS(struct gateway_settings, blob),
 };

@@ -101,6 +101,10 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
 	worker_keys(w);
 	if (w->key_waiters)
 		auth_keys_arrived(w);
+	if (atomic_load(&w->g->leaving) && !w->leaving) {
+		w->leaving = true;
+		http_server_leave(w->http);
+	}
 	if (atomic_load(&w->g->draining) && !w->draining) {
 		w->draining = true;
 		http_server_drain(w->http, on_idle, w);

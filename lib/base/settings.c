@@ -35,7 +35,7 @@ static char *read_file(const struct setting *row, const char *path)
 	while (n && (text[n - 1] == '\n' || text[n - 1] == '\r'))
 		n--;
 	text[n] = 0;
-	return text;
+	return xrealloc(text, n + 1);
 }
 
 static const char *from_environment(const char *name)

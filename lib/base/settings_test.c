@@ -44,6 +44,8 @@ static int fresh(void **state)
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		unsetenv(names[i]);
+	free((char *)got.url);
+	free((char *)got.word);
 	memset(&got, 0, sizeof(got));
 	return 0;
 }
@@ -73,8 +75,11 @@ static int load_apart(void (*what)(void))
 	return WEXITSTATUS(status);
 }
 
+/* Settings live as long as a process; here it loads several times. */
 static void load(void)
 {
+	free((char *)got.url);
+	free((char *)got.word);
 	settings_load(rows, N, &got);
 }
 
@@ -99,12 +104,16 @@ static void test_values_come_from_the_environment_or_the_default(void **state)
 
 static void test_a_secret_comes_from_a_file(void **state)
 {
+	char *one;
+
 	put("host=x password='a b'\r\n\n", 24);
 	setenv("T_URL_FILE", path, 1);
 	setenv("T_URL", "", 1);
 	load();
 	assert_string_equal(got.url, "host=x password='a b'");
-	assert_string_equal(settings_one(rows, N, "T_URL"), "host=x password='a b'");
+	one = settings_one(rows, N, "T_URL");
+	assert_string_equal(one, "host=x password='a b'");
+	free(one);
 	put("no newline", 10);
 	load();
 	assert_string_equal(got.url, "no newline");
@@ -173,13 +182,13 @@ static void test_help_names_the_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_values_come_from_the_environment_or_the_default, fresh),
-		cmocka_unit_test_setup(test_a_secret_comes_from_a_file, fresh),
-		cmocka_unit_test_setup(test_both_are_refused, fresh),
-		cmocka_unit_test_setup(test_a_file_that_cannot_be_used_is_refused, fresh),
-		cmocka_unit_test_setup(test_what_is_no_secret_has_no_file, fresh),
-		cmocka_unit_test_setup(test_wrong_values_are_refused, fresh),
-		cmocka_unit_test_setup(test_help_names_the_files, fresh),
+		cmocka_unit_test_setup_teardown(test_values_come_from_the_environment_or_the_default, fresh, fresh),
+		cmocka_unit_test_setup_teardown(test_a_secret_comes_from_a_file, fresh, fresh),
+		cmocka_unit_test_setup_teardown(test_both_are_refused, fresh, fresh),
+		cmocka_unit_test_setup_teardown(test_a_file_that_cannot_be_used_is_refused, fresh, fresh),
+		cmocka_unit_test_setup_teardown(test_what_is_no_secret_has_no_file, fresh, fresh),
+		cmocka_unit_test_setup_teardown(test_wrong_values_are_refused, fresh, fresh),
+		cmocka_unit_test_setup_teardown(test_help_names_the_files, fresh, fresh),
 	};
 	int rc;
 

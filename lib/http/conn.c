@@ -2,6 +2,7 @@
 #include "http/conn.h"
 
 #include <openssl/err.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -322,16 +323,29 @@ static bool head_feed(struct http_conn *c, struct str *in)
 	return false;
 }
 
+/* A request that we have not read yet has begun for who sent it. */
+static bool has_arrived(struct http_conn *c)
+{
+	int n = 0;
+
+	return c->io->pending(c) || (ioctl(c->fd, FIONREAD, &n) == 0 && n > 0);
+}
+
 void http_conn_drain(struct http_conn *c)
 {
 	int64_t now = clock_mono_us();
 
 	if (c->state != CONN_IDLE || c->in.n > 0)
 		return;
-	if (c->served)
+	if (c->served && !has_arrived(c))
 		http_conn_close(c);
 	else
 		http_conn_deadline(c, now, now + c->server->wait.linger_us);
+}
+
+bool http_conn_has_more(const struct http_conn *c)
+{
+	return c->processing ? c->processing->n > 0 : c->in.n > 0;
 }
 
 /* Takes requests off *in until it is used up, a request waits for the app, or the connection ends. */
@@ -339,7 +353,7 @@ static void process(struct http_conn *c, struct str *in)
 {
 	bool more = true;
 
-	c->processing = true;
+	c->processing = in;
 	while (more && in->n > 0) {
 		switch (c->state) {
 		case CONN_IDLE:
@@ -364,7 +378,7 @@ static void process(struct http_conn *c, struct str *in)
 			more = false;
 		}
 	}
-	c->processing = false;
+	c->processing = NULL;
 	if (in->n == 0 && !c->refused)
 		c->pipelined = 0;
 	if (c->refused || c->state == CONN_CLOSED || c->state == CONN_LINGER)

@@ -56,7 +56,7 @@ struct http_conn {
 	int fd, listener;
 	enum conn_state state;
 	bool reading;     /* read_ev is registered */
-	bool processing;  /* http_conn_process is on the stack */
+	const struct str *processing; /* what of the input is not used yet, while that goes on; else NULL */
 	bool queued;      /* on server->run */
 	bool eof;         /* the client sent its last byte */
 	bool served;      /* has answered before: an idle one may be closed at once */
@@ -114,7 +114,7 @@ struct http_server {
 	time_t date_at;
 	char date[64];          /* "Date: …\r\n" */
 	size_t date_n;
-	bool draining;
+	bool leaving, draining;
 	void (*idle)(void *arg);
 	void *idle_arg;
 	struct http_stats stats;
@@ -134,8 +134,10 @@ void http_server_give(struct http_server *s, struct xchg *x);
 /* conn.c. Takes the descriptor. */
 void http_conn_new(struct http_server *s, int fd, int listener, const char *ip_text, struct ip_count *ip);
 void http_conn_close(struct http_conn *c);
-/* An idle connection ends now, a new one gets a moment to bring its request. */
+/* An idle connection ends now; a new one, or one whose request is on its way, gets a moment to bring it. */
 void http_conn_drain(struct http_conn *c);
+/* True: input is there behind the request that is with the app. */
+bool http_conn_has_more(const struct http_conn *c);
 /* The deferred part of a loop turn: input that waited. */
 void http_conn_run(struct http_conn *c);
 /* Sends or keeps; false when the connection is gone. */

@@ -111,6 +111,11 @@ bool http_server_listen(struct http_server *s, const char *address, int index, c
 void http_server_limit(struct http_server *s, unsigned connections, unsigned per_ip);
 /* The port a listener got (for ":0"); 0 when there is no such index. */
 int http_server_port(const struct http_server *s, int index);
+/*
+ * The process will end and its clients are to go elsewhere: everything is accepted and served on, but from now on a reply says Connection:
+ * close (once the requests that were pipelined behind it are answered) and its connection ends. For the time before http_server_drain.
+ */
+void http_server_leave(struct http_server *s);
 /* Stop accepting, answer what is in flight with Connection: close. idle(arg) once when the last connection is gone. */
 void http_server_drain(struct http_server *s, void (*idle)(void *arg), void *arg);
 void http_server_free(struct http_server *s);

@@ -85,6 +85,8 @@ static void put_start(struct http_conn *c, struct buf *out, int status, struct s
 		buf_printf(out, "%03d Status\r\n", status % 1000);
 	buf_str(out, headers);
 	put_date(c->server, out);
+	if (c->server->leaving && !http_conn_has_more(c))
+		c->closing = true;
 	if (c->closing || c->server->draining)
 		buf_str(out, STR("Connection: close\r\n"));
 	else if (c->x->head.minor == 0)

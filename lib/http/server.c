@@ -423,6 +423,11 @@ static void listeners_close(struct http_server *s)
 
 /* ---- the end ---- */
 
+void http_server_leave(struct http_server *s)
+{
+	s->leaving = true;
+}
+
 void http_server_drain(struct http_server *s, void (*idle)(void *arg), void *arg)
 {
 	struct http_conn *c, *next;

@@ -434,6 +434,93 @@ static void test_drain_answers_what_is_in_flight_and_ends(void **state)
 	test_server_stop(&t);
 }
 
+static void start_leave(evutil_socket_t fd, short what, void *arg)
+{
+	struct drain *d = arg;
+
+	http_server_leave(d->http);
+}
+
+static void test_leaving_serves_on_and_sends_clients_elsewhere(void **state)
+{
+	struct test_server t;
+	struct timeval now = { 0, 0 };
+	struct drain d = { 0 };
+	int calm, begun, fresh;
+
+	test_server_start(&t, NULL);
+	test_server_run(&t);
+	d.http = t.http;
+	calm = test_connect(&t);
+	begun = test_connect(&t);
+	assert_false(ask(calm, GET("/x"), 100));
+	assert_false(replied("Connection: close"));
+	assert_false(ask(begun, GET("/x"), 100));
+	event_base_once(t.base, -1, EV_TIMEOUT, start_leave, &d, &now);
+	usleep(20000);
+	/* who connects is served, and told; an idle connection stays for its next request */
+	fresh = test_connect(&t);
+	assert_true(ask(fresh, GET("/x"), 1000));
+	assert_true(replied("HTTP/1.1 200") && replied("Connection: close"));
+	close(fresh);
+	/* what was pipelined is answered, the last of it with the word, whether the app answers at once or later */
+	fresh = test_connect(&t);
+	assert_true(ask(fresh, GET("/x") GET("/x") GET("/x"), 1000));
+	assert_int_equal(count("HTTP/1.1 200"), 3);
+	assert_int_equal(count("Connection: close"), 1);
+	close(fresh);
+	fresh = test_connect(&t);
+	assert_true(ask(fresh, GET("/late") GET("/x"), 1000));
+	assert_int_equal(count("HTTP/1.1 200"), 2);
+	assert_int_equal(count("Connection: close"), 1);
+	close(fresh);
+	assert_true(ask(calm, GET("/x"), 1000));
+	assert_true(replied("HTTP/1.1 200") && replied("Connection: close"));
+	/* then the drain: a request that has begun is answered */
+	say(begun, "GET /x HT");
+	usleep(20000);
+	event_base_once(t.base, -1, EV_TIMEOUT, start_drain, &d, &now);
+	usleep(20000);
+	say(begun, "TP/1.1\r\nHost: x\r\n\r\n");
+	buf_clear(&reply);
+	assert_true(test_read(begun, &reply, 1000, NULL));
+	assert_true(replied("HTTP/1.1 200") && replied("Connection: close"));
+	close(begun);
+	close(calm);
+	usleep(100000);
+	assert_int_equal(__atomic_load_n(&d.idle, __ATOMIC_SEQ_CST), 1);
+	test_server_stop(&t);
+}
+
+/* The loop is busy with something else while the request arrives, and then drains before it reads. */
+static void drain_late(evutil_socket_t fd, short what, void *arg)
+{
+	usleep(50000);
+	start_drain(fd, what, arg);
+}
+
+static void test_drain_answers_a_request_that_was_sent_but_not_read(void **state)
+{
+	struct test_server t;
+	struct timeval now = { 0, 0 };
+	struct drain d = { 0 };
+	int fd;
+
+	test_server_start(&t, NULL);
+	test_server_run(&t);
+	d.http = t.http;
+	fd = test_connect(&t);
+	assert_false(ask(fd, GET("/x"), 100));
+	event_base_once(t.base, -1, EV_TIMEOUT, drain_late, &d, &now);
+	usleep(20000);
+	assert_true(ask(fd, GET("/x"), 1000));
+	assert_true(replied("HTTP/1.1 200") && replied("Connection: close"));
+	close(fd);
+	usleep(100000);
+	assert_int_equal(__atomic_load_n(&d.idle, __ATOMIC_SEQ_CST), 1);
+	test_server_stop(&t);
+}
+
 static void test_running_out_of_descriptors_is_survived(void **state)
 {
 	struct rlimit old, low;
@@ -635,6 +722,8 @@ int main(void)
 		cmocka_unit_test(test_aborted_reply_has_no_end_and_no_successor),
 		cmocka_unit_test(test_connections_per_address_are_limited),
 		cmocka_unit_test(test_drain_answers_what_is_in_flight_and_ends),
+		cmocka_unit_test(test_leaving_serves_on_and_sends_clients_elsewhere),
+		cmocka_unit_test(test_drain_answers_a_request_that_was_sent_but_not_read),
 		cmocka_unit_test(test_running_out_of_descriptors_is_survived),
 		cmocka_unit_test(test_tls_client_that_leaves_is_survived),
 		cmocka_unit_test(test_tls_serves_small_big_pipelined_and_refuses_plain),

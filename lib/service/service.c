@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "db/cleaner.h"
@@ -19,7 +20,6 @@
 #include "telemetry/metrics.h"
 
 #define STATEMENT_TIMEOUT_MS 10000
-#define DRAIN_SECONDS 8 /* then whatever is left is cut off; a supervisor waits 10 */
 
 #define AT(member) offsetof(struct service_settings, member)
 static const struct setting rows[] = {
@@ -38,6 +38,8 @@ static const struct setting rows[] = {
 	{ "DESCRIPTOR_DIR", SETTING_TEXT, AT(descriptor_dir), "build/gen/descriptors", "compiled contracts", false, 0, 0 },
 	{ "DB_READ_CONNS", SETTING_INT, AT(read_conns), "2", "connections for reads; more than 4 is slower", false, 1, 32 },
 	{ "DB_WRITE_CONNS", SETTING_INT, AT(write_conns), "16", "connections for writes: so many commits share a flush of the disk", false, 1, 64 },
+	{ "DRAIN_DELAY_SECONDS", SETTING_INT, AT(drain_delay), "0", "from SIGTERM on it is not ready and serves on for so long; a second SIGTERM ends that", false, 0, 120 },
+	{ "DRAIN_SECONDS", SETTING_INT, AT(drain), "8", "then it takes no calls, and those in flight may take so long", false, 1, 600 },
 	{ "DB_WORKERS", SETTING_INT, AT(workers), "4", "threads for handlers, each with a connection", false, 1, 64 },
 };
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -56,7 +58,11 @@ static struct {
 	struct admin *admin;
 	struct cleaner *cleaner;
 	bool started; /* migrations are complete and everything that needs them runs */
-	bool relay, draining;
+	bool relay;
+	bool leaving; /* told to end: not ready, callers go elsewhere */
+	bool draining;
+	int64_t told_us; /* monotonic */
+	struct event *delay;
 } me;
 
 const struct schema *service_schema(void)
@@ -127,7 +133,7 @@ static int migrate(const struct service *s)
 
 static const char *why_not_ready(void)
 {
-	if (me.draining)
+	if (me.leaving)
 		return "draining";
 	if (!db_healthy(me.db))
 		return "no database connection";
@@ -219,14 +225,33 @@ static void stop_parts(void *arg)
 	event_base_loopbreak(me.base);
 }
 
-static void on_signal(evutil_socket_t signal_number, short what, void *arg)
+static void on_delay_over(evutil_socket_t fd, short what, void *arg)
 {
 	if (me.draining)
 		return;
-	log_info("SERVICE-DRAIN", "no new calls; finishing those in flight");
+	log_info("SERVICE-DRAIN", "after %.1f s: no new calls; those in flight have %ld s", (double)(clock_mono_us() - me.told_us) / 1e6, me.settings.drain);
 	me.draining = true;
-	alarm(DRAIN_SECONDS);
+	event_del(me.delay);
+	alarm((unsigned)me.settings.drain);
 	rpc_server_drain(me.server, stop_parts, NULL);
+}
+
+/* Callers learn of the end by Health.Check, those who choose among pods by /readyz, and not at once: until then they are served. */
+static void on_signal(evutil_socket_t signal_number, short what, void *arg)
+{
+	struct timeval delay = { me.settings.drain_delay, 0 };
+
+	if (!me.leaving)
+		me.told_us = clock_mono_us();
+	if (me.leaving || !me.started || !me.settings.drain_delay) {
+		me.leaving = true;
+		on_delay_over(-1, what, arg);
+		return;
+	}
+	me.leaving = true;
+	log_info("SERVICE-DRAIN", "leaving; serving on for %ld s", me.settings.drain_delay);
+	rpc_server_leave(me.server);
+	event_add(me.delay, &delay);
 }
 
 /* The default action would look like a crash to a supervisor. */
@@ -240,6 +265,9 @@ static void watch_signals(void)
 	struct sigaction alarm_action = { .sa_handler = on_alarm };
 	static const int numbers[] = { SIGTERM, SIGINT };
 
+	me.delay = evtimer_new(me.base, on_delay_over, NULL);
+	if (!me.delay)
+		log_die("SERVICE-START", "no memory for an event");
 	signal(SIGPIPE, SIG_IGN);
 	sigaction(SIGALRM, &alarm_action, NULL);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
@@ -263,7 +291,7 @@ static void on_schema(void *arg)
 	const struct service *s = me.service;
 	const struct service_settings *at = &me.settings;
 
-	if (me.draining)
+	if (me.leaving)
 		return;
 	resource_init(me.schema, me.db, s->ops, s->n_ops, s->name);
 	resource_listen(at->database_url, s->name);
@@ -328,7 +356,7 @@ static int serve(const struct service *s)
 	watch_signals();
 	log_info("SERVICE-START", "svc-%s %s listens at %s", s->name, crm_version, me.settings.listen_url);
 	event_base_dispatch(me.base);
-	log_info("SERVICE-STOP", "svc-%s ends", s->name);
+	log_info("SERVICE-STOP", "svc-%s ends, %.1f s after SIGTERM", s->name, (double)(clock_mono_us() - me.told_us) / 1e6);
 	_exit(0); /* NNG must not be closed with traffic around */
 }
 

@@ -20,7 +20,7 @@ struct service_settings {
 	const char *schema_dir;         /* svc-x/schema */
 	const char *common_schema_dir;  /* lib/db/schema */
 	const char *log_format, *log_level;
-	long read_conns, write_conns, workers;
+	long read_conns, write_conns, workers, drain_delay, drain;
 };
 
 struct service {

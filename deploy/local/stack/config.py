@@ -29,6 +29,8 @@ PG_PORT = 55432
 # what the user may set from outside, with our defaults; everything else in the table below is ours
 OPEN_SETTINGS = {"LOG_FORMAT": "json", "LOG_LEVEL": "info", "RATE_LIMIT_SCALE": "1"}
 
+FILE_SETTINGS = {"COUNTERS_URL", "MAIL_URL"}  # may be given as <NAME>_FILE instead
+
 
 class ConfigError(Exception):
     """Something that the user has to change; the text says what and how."""
@@ -139,6 +141,10 @@ class Config:
         if self.variant == "asan":
             table["ASAN_OPTIONS"] = f"log_path={self.log}/sanitizer.{name}:exitcode=99"
             table["UBSAN_OPTIONS"] = "print_stacktrace=1"
+        for setting in list(table):
+            # a secret may be in a file: the user's wins over what is open to them, ours over the rest
+            if os.environ.get(setting + "_FILE") and setting + "_FILE" not in table:
+                table[setting if setting in FILE_SETTINGS else setting + "_FILE"] = ""
         return {**os.environ, **table}
 
     def _service(self, service, bus):

@@ -11,13 +11,18 @@ import threading
 import time
 
 from . import database, proc, redis
-from .config import ROOT, ConfigError
+from .config import ROOT, ConfigError, number
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.2, 10.0
 STEADY_S = 30           # who ran so long starts over with the shortest back-off
 LOG_MOST = 20 << 20     # bytes of a log; one predecessor of the same size is kept
 DRAIN_S = 20
 READY_POSTGRES_S = 60
+
+
+def grace_s():
+    """How long a process may take to end: what it was told to wait and to finish, and some."""
+    return DRAIN_S + number("DRAIN_DELAY_SECONDS", 0) + number("DRAIN_SECONDS", 0)
 
 
 class Managed:
@@ -282,7 +287,7 @@ class Supervisor:
             for m in group:
                 m.ask_to_stop()
             for m in group:
-                m.wait_stopped(DRAIN_S)
+                m.wait_stopped(grace_s())
             self.write_state()
 
     def run(self):
@@ -331,5 +336,5 @@ def orphans(cfg):
 
 def stop_orphans(cfg):
     for name, pid in orphans(cfg):
-        proc.stop(pid, signal.SIGINT if name == "postgres" else signal.SIGTERM, DRAIN_S)
+        proc.stop(pid, signal.SIGINT if name == "postgres" else signal.SIGTERM, grace_s())
         pathlib.Path(cfg.pids / name).unlink(missing_ok=True)
