@@ -235,7 +235,7 @@ struct changes *changes_start(struct gateway *g, struct event_base *base)
 	struct changes *c = xcalloc(1, sizeof(*c));
 
 	c->g = g;
-	c->rpc = rpc_client_new(base, g->key);
+	c->rpc = rpc_client_new(base, g->envelope_keys);
 	for (size_t i = 0; i < g->n_services; i++) {
 		if (strcmp(g->services[i].name, "auth") == 0)
 			rpc_client_add(c->rpc, g->services[i].name, g->services[i].urls);

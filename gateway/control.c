@@ -1,6 +1,7 @@
 /* The main thread: signals, the admin port, reload, drain, and the poller of svc-auth. */
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -166,6 +167,17 @@ static void on_signal(struct control *c, int signal_number, event_callback_fn fn
 		log_die("CONTROL-START", "signal %d cannot be handled", signal_number);
 }
 
+/* The ids of shared limits come from the first envelope key, as the gateways have no other secret in common: they follow it. */
+static void on_keys_changed(void *arg)
+{
+	struct gateway *g = arg;
+	struct rpc_key_set keys = rpc_keys_get(g->envelope_keys);
+
+	if (g->rates)
+		rates_rekey(g->rates, keys.key[0]); /* no change when that is the one it has */
+	explicit_bzero(&keys, sizeof(keys));
+}
+
 void control_run(struct gateway *g)
 {
 	static struct control c;
@@ -185,6 +197,7 @@ void control_run(struct gateway *g)
 	on_signal(&c, SIGHUP, on_reload);
 	if (!admin_start(c.base, g->settings.admin_listen, &admin))
 		log_die("ADMIN-LISTEN", "%s cannot be listened on", g->settings.admin_listen);
+	rpc_keys_watch(g->envelope_keys, c.base, on_keys_changed, g);
 	c.changes = changes_start(g, c.base);
 	c.sender = watch_sender_start(g, c.base);
 	event_base_dispatch(c.base);

@@ -84,7 +84,7 @@ struct gateway {
 	size_t n_listeners;
 	struct service_spec services[SERVICES_MAX];
 	size_t n_services;
-	uint8_t key[32]; /* of the envelope */
+	struct rpc_keys *envelope_keys;
 	struct proxies proxies;
 	struct docs *docs;
 	struct tls *tls;       /* NULL: plain */

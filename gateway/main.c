@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -36,7 +37,7 @@ static void read_settings(struct gateway *g, int argc, char **argv)
 		log_die("SETTINGS", "SERVICES: %s", why);
 	if (!proxies_parse(&g->proxies, g->settings.trusted_proxies, &g->arena, &why))
 		log_die("SETTINGS", "TRUSTED_PROXIES: %s", why);
-	rpc_key_load(g->settings.envelope_key_file, g->key);
+	g->envelope_keys = rpc_keys_open(g->settings.envelope_key_file);
 }
 
 static void load_tls(struct gateway *g)
@@ -68,8 +69,12 @@ static void open_counters(struct gateway *g)
 	g->counters = counters_open(&config, &why);
 	if (!g->counters)
 		log_die("SETTINGS", "COUNTERS_URL: %s", why);
-	if (g->settings.rate_limit_scale > 0)
-		g->rates = rates_new((uint32_t)g->settings.rate_limit_scale, g->counters, g->key);
+	if (g->settings.rate_limit_scale > 0) {
+		struct rpc_key_set keys = rpc_keys_get(g->envelope_keys);
+
+		g->rates = rates_new((uint32_t)g->settings.rate_limit_scale, g->counters, keys.key[0]);
+		explicit_bzero(&keys, sizeof(keys));
+	}
 }
 
 static void open_blobs(struct gateway *g)

@@ -1,6 +1,7 @@
 /* Policies as buckets of lib/counters, and answers of it as what a client is told. */
 #include "gateway/rates.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,17 +12,28 @@
 struct rates {
 	uint32_t scale;
 	struct counters *counters;
-	uint64_t key[2];
+	atomic_ullong key[2];
 };
+
+void rates_rekey(struct rates *r, const uint8_t key[32])
+{
+	uint8_t in[48] = "rate buckets", out[32];
+	uint64_t half;
+
+	memcpy(in + 16, key, 32);
+	sha256(in, sizeof(in), out);
+	explicit_bzero(in, sizeof(in));
+	for (int i = 0; i < 2; i++) {
+		memcpy(&half, out + sizeof(half) * (size_t)i, sizeof(half));
+		atomic_store_explicit(&r->key[i], half, memory_order_relaxed);
+	}
+}
 
 struct rates *rates_new(uint32_t scale, struct counters *counters, const uint8_t key[32])
 {
 	struct rates *r = xcalloc(1, sizeof(*r));
-	uint8_t in[48] = "rate buckets", out[32];
 
-	memcpy(in + 16, key, 32);
-	sha256(in, sizeof(in), out);
-	memcpy(r->key, out, sizeof(r->key));
+	rates_rekey(r, key);
 	r->scale = scale;
 	r->counters = counters;
 	return r;
@@ -32,12 +44,13 @@ void rates_free(struct rates *r)
 	free(r);
 }
 
-/* 64 bits under a secret key: nobody can aim at another subject's bucket. */
+/* 64 bits under a secret key: nobody can aim at another subject's bucket. One that is made of an old and a new half of the key is nobody's. */
 static uint64_t bucket_id(const struct rates *r, const char *dialect, const char *policy, struct str subject)
 {
-	uint64_t parts[3] = { siphash_with(r->key, dialect, strlen(dialect)), siphash_with(r->key, policy, strlen(policy)), siphash_with(r->key, subject.p, subject.n) };
+	const uint64_t key[2] = { atomic_load_explicit(&r->key[0], memory_order_relaxed), atomic_load_explicit(&r->key[1], memory_order_relaxed) };
+	uint64_t parts[3] = { siphash_with(key, dialect, strlen(dialect)), siphash_with(key, policy, strlen(policy)), siphash_with(key, subject.p, subject.n) };
 
-	return siphash_with(r->key, parts, sizeof(parts));
+	return siphash_with(key, parts, sizeof(parts));
 }
 
 /* False: the policy limits nothing. */

@@ -29,6 +29,11 @@ struct rate_verdict {
 
 /* scale: factor on every quota, at least 1. counters: borrowed. key: secret, the same in all gateways that share them. */
 struct rates *rates_new(uint32_t scale, struct counters *counters, const uint8_t key[32]);
+/*
+ * Another key, while limits are taken: all buckets are other ones from now on, so each subject is at its full quota once. Gateways that share
+ * counters do it at about the same time and agree again. Any thread.
+ */
+void rates_rekey(struct rates *r, const uint8_t key[32]);
 void rates_free(struct rates *r);
 /* Takes one token, decided in this process. subject: "198.51.100.7", a user's id, … */
 struct rate_verdict rates_take(struct rates *r, const char *dialect, const struct rate_policy *p, struct str subject, int64_t now_us);

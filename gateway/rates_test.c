@@ -97,6 +97,21 @@ static void test_queue_delays_instead_of_refusing(void **state)
 	unmake(r);
 }
 
+static void test_another_key_is_other_buckets_and_the_same_key_is_none(void **state)
+{
+	const struct rate_policy p = { .name = "default", .match = "default", .quota = 1, .window_s = 300 };
+	static const uint8_t same[32] = "of the test", other[32] = "of a later year";
+	struct rates *r = make(1);
+
+	assert_false(take(r, &p, "203.0.113.1", 1000000).refused);
+	rates_rekey(r, same);
+	assert_true(take(r, &p, "203.0.113.1", 1000000).refused);
+	rates_rekey(r, other);
+	assert_false(take(r, &p, "203.0.113.1", 1000000).refused);
+	assert_true(take(r, &p, "203.0.113.1", 1000000).refused);
+	unmake(r);
+}
+
 static void test_nobody_waits_for_ever(void **state)
 {
 	const struct rate_policy p = { .name = "slow", .quota = 1, .window_s = 3600, .queue = 10 };
@@ -155,6 +170,7 @@ int main(void)
 		cmocka_unit_test(test_quota_then_refusal_then_refill),
 		cmocka_unit_test(test_subjects_policies_and_dialects_are_apart),
 		cmocka_unit_test(test_queue_delays_instead_of_refusing),
+		cmocka_unit_test(test_another_key_is_other_buckets_and_the_same_key_is_none),
 		cmocka_unit_test(test_nobody_waits_for_ever),
 		cmocka_unit_test(test_scale_multiplies_the_quota),
 		cmocka_unit_test(test_most_constrained_is_shown),

@@ -15,7 +15,7 @@ const struct setting gateway_settings_rows[] = {
 	TEXT("SERVICES", services, "auth=tcp://127.0.0.1:7101 customers=tcp://127.0.0.1:7102 audit=tcp://127.0.0.1:7103 sales=tcp://127.0.0.1:7104",
 	    "services and the URLs of their instances"),
 	TEXT("ADMIN_LISTEN", admin_listen, "127.0.0.1:9100", "/livez /readyz /metrics /version; never public"),
-	TEXT("ENVELOPE_KEY_FILE", envelope_key_file, NULL, "64 hex digits, the same file for gateway and services"),
+	TEXT("ENVELOPE_KEY_FILE", envelope_key_file, NULL, "one to four lines of 64 hex digits, the same file for gateway and services: the first key signs, all are accepted; read again when it changes"),
 	TEXT("DESCRIPTOR_DIR", descriptor_dir, "build/gen/descriptors", "contracts, <service>.pb"),
 	TEXT("DIALECT_DIR", dialect_dir, "build/gen/dialects", "dialects, <name>.pb"),
 	TEXT("DOCS_DIR", docs_dir, "build/vendor/swagger-ui-dist", "files of the explorer at /docs; may be absent"),

@@ -215,5 +215,6 @@ void telemetry_print(void *arg, struct buf *out)
 	one(out, "crm_gateway_revocations", "gauge", "Revocations and epochs that still matter", (double)revocations_count(g->revocations));
 	one(out, "crm_gateway_rate_buckets", "gauge", "Rate limit counters", (double)counters_count(g->counters));
 	print_watch(out, watch_stats(g->watch));
+	rpc_keys_metrics(g->envelope_keys, out);
 	print_services(out, &s);
 }

@@ -130,7 +130,7 @@ struct watch_sender *watch_sender_start(struct gateway *g, struct event_base *ba
 	struct watch_sender *s = xcalloc(1, sizeof(*s));
 
 	s->g = g;
-	s->rpc = rpc_client_new(base, g->key);
+	s->rpc = rpc_client_new(base, g->envelope_keys);
 	for (size_t i = 0; i < g->n_services; i++) {
 		if (strcmp(g->services[i].name, "audit") == 0)
 			rpc_client_add(s->rpc, g->services[i].name, g->services[i].urls);

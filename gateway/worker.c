@@ -156,7 +156,7 @@ void worker_start(struct worker *w, struct gateway *g, unsigned index)
 	w->refs = ref_cache_new();
 	w->series = route_series_new();
 	handoff_init(&w->jobs_done, w->base, jobs_done, &w->jobs_done);
-	w->rpc = rpc_client_new(w->base, g->key);
+	w->rpc = rpc_client_new(w->base, g->envelope_keys);
 	for (size_t i = 0; i < g->n_services; i++)
 		rpc_client_add(w->rpc, g->services[i].name, g->services[i].urls);
 	handoff_init(&w->counted, w->base, limit_counted, w);

@@ -59,14 +59,13 @@ static const struct schema *contracts_load(const char *dir)
 
 static void start(const struct service_settings *s, struct event_base *base, struct db *db)
 {
-	struct privacy_config privacy = { .base = base, .services = own.services, .bus_url = s->bus_url, .db = db };
+	struct privacy_config privacy = { .base = base, .services = own.services, .bus_url = s->bus_url, .db = db, .keys = service_envelope_keys() };
 	uint8_t master[SEAL_KEY];
 
 	rpc_key_load(own.master_key_file, master);
 	secret_init(master);
 	explicit_bzero(master, sizeof(master));
 	privacy.contracts = contracts_load(s->descriptor_dir);
-	rpc_key_load(s->envelope_key_file, privacy.key);
 	subject_init(privacy.contracts);
 	privacy_start(&privacy);
 	audit_start(s, base, db);

@@ -310,7 +310,7 @@ void privacy_start(const struct privacy_config *c)
 	size_t n = schema_methods(c->contracts, &methods);
 
 	me.c = *c;
-	me.rpc = rpc_client_new(c->base, c->key);
+	me.rpc = rpc_client_new(c->base, c->keys);
 	handoff_init(&me.back, c->base, on_back, NULL);
 	services_add(c->services);
 	for (size_t i = 0; i < n; i++) {

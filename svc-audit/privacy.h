@@ -20,7 +20,7 @@ struct privacy_config {
 	const char *services;           /* "auth=tcp://… customers=tcp://…" */
 	const char *bus_url;
 	struct db *db;
-	uint8_t key[32];                /* of the envelope */
+	struct rpc_keys *keys;          /* of the envelope; borrowed */
 };
 
 /* Exits when a service of the contracts has no URL. Before calls are accepted. */

@@ -395,11 +395,11 @@ void rpc_client_flush_soon(struct rpc_client *c)
 	event_active(c->flush_ev, EV_TIMEOUT, 0);
 }
 
-struct rpc_client *rpc_client_new(struct event_base *base, const uint8_t key[32])
+struct rpc_client *rpc_client_new(struct event_base *base, struct rpc_keys *keys)
 {
 	struct rpc_client *c = xcalloc(1, sizeof(*c));
 
-	c->mac = rpc_mac_new(key);
+	c->macs = rpc_macs_new(keys);
 	random_bytes(&c->origin.client, sizeof(c->origin.client));
 	c->origin.client |= 1;
 	for (int i = 0; i < RPC_WHEEL; i++)

@@ -45,7 +45,7 @@ struct rpc_request {
 	void *arg;
 };
 
-struct rpc_client *rpc_client_new(struct event_base *base, const uint8_t key[32]);
+struct rpc_client *rpc_client_new(struct event_base *base, struct rpc_keys *keys); /* keys are borrowed */
 /* name "customers"; urls separated by commas. Returns the service's index. */
 int rpc_client_add(struct rpc_client *c, const char *name, const char *urls);
 int rpc_client_find(const struct rpc_client *c, struct str name); /* -1: unknown */

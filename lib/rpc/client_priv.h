@@ -12,6 +12,7 @@
 #include "rpc/client.h"
 #include "rpc/frame.h"
 #include "rpc/handoff.h"
+#include "rpc/mac.h"
 
 enum { RPC_MAX_SERVICES = 16, RPC_MAX_INSTANCES = 64, RPC_WHEEL = 1024, RPC_LANE_MESSAGES = 4 };
 
@@ -48,6 +49,7 @@ struct rpc_message {
 	atomic_bool abort; /* either thread */
 	bool busy, probe, timed_out;
 	uint8_t mac[RPC_MAC_BYTES];
+	struct rpc_mac *key; /* that signed it, held while busy; the reply must be signed with it */
 	unsigned n;
 	struct rpc_pending *calls[RPC_MAX_CALLS]; /* NULL: answered already */
 };
@@ -80,7 +82,7 @@ struct rpc_service {
 };
 
 struct rpc_client {
-	struct rpc_mac *mac;
+	struct rpc_macs *macs;
 	struct frame_origin origin;
 	struct handoff completed;
 	struct event *flush_ev, *tick_ev, *probe_ev;

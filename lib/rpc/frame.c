@@ -1,66 +1,7 @@
-/* Encodes and decodes the messages of the hop and computes their MACs. */
+/* Encodes and decodes the messages of the hop. */
 #include "rpc/frame.h"
 
-#include <openssl/core_names.h>
-#include <openssl/evp.h>
-#include <stdlib.h>
-
-#include "base/arena.h"
-#include "base/log.h"
 #include "base/wire.h"
-
-/* -- MAC */
-
-struct rpc_mac {
-	EVP_MAC *algorithm;
-	EVP_MAC_CTX *ctx; /* keyed once; init without a key starts the next message */
-};
-
-struct rpc_mac *rpc_mac_new(const uint8_t key[32])
-{
-	struct rpc_mac *m = xcalloc(1, sizeof(*m));
-	char digest[] = "SHA256";
-	OSSL_PARAM params[] = { OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0), OSSL_PARAM_construct_end() };
-
-	m->algorithm = EVP_MAC_fetch(NULL, "HMAC", NULL);
-	m->ctx = m->algorithm ? EVP_MAC_CTX_new(m->algorithm) : NULL;
-	if (!m->ctx || EVP_MAC_init(m->ctx, key, 32, params) != 1)
-		log_die("RPC-MAC", "this OpenSSL has no HMAC-SHA256");
-	return m;
-}
-
-void rpc_mac_free(struct rpc_mac *m)
-{
-	if (!m)
-		return;
-	EVP_MAC_CTX_free(m->ctx);
-	EVP_MAC_free(m->algorithm);
-	free(m);
-}
-
-/* The first byte keeps requests and replies apart: without it, an answer to a forged request could be a valid request. */
-static void mac_of(struct rpc_mac *m, char kind, struct str a, struct str b, uint8_t out[RPC_MAC_BYTES])
-{
-	size_t n = 0;
-	bool ok = EVP_MAC_init(m->ctx, NULL, 0, NULL) == 1;
-
-	ok = ok && EVP_MAC_update(m->ctx, (const uint8_t *)&kind, 1) == 1;
-	ok = ok && (a.n == 0 || EVP_MAC_update(m->ctx, (const uint8_t *)a.p, a.n) == 1);
-	ok = ok && (b.n == 0 || EVP_MAC_update(m->ctx, (const uint8_t *)b.p, b.n) == 1);
-	ok = ok && EVP_MAC_final(m->ctx, out, &n, RPC_MAC_BYTES) == 1;
-	if (!ok || n != RPC_MAC_BYTES)
-		log_die("RPC-MAC", "HMAC-SHA256 failed");
-}
-
-void rpc_mac_request(struct rpc_mac *m, struct str batch, uint8_t out[RPC_MAC_BYTES])
-{
-	mac_of(m, 'Q', batch, (struct str){ 0 }, out);
-}
-
-void rpc_mac_reply(struct rpc_mac *m, const uint8_t request_mac[RPC_MAC_BYTES], struct str batch, uint8_t out[RPC_MAC_BYTES])
-{
-	mac_of(m, 'R', (struct str){ (const char *)request_mac, RPC_MAC_BYTES }, batch, out);
-}
 
 /* -- calls */
 

@@ -1,6 +1,6 @@
 /*
- * The bytes of the hop: MAC, then a CallBatch or ReplyBatch (proto/common.proto), encoded and decoded by hand.
- * Decoded slices point into the message. Not thread safe: one struct rpc_mac per thread.
+ * The bytes of the hop: after the MAC (mac.h), a CallBatch or ReplyBatch (proto/common.proto), encoded and decoded by hand.
+ * Decoded slices point into the message.
  */
 #ifndef CRM_RPC_FRAME_H
 #define CRM_RPC_FRAME_H
@@ -9,21 +9,12 @@
 #include "rpc/rpc.h"
 
 enum {
-	RPC_MAC_BYTES = 32,
 	RPC_MAX_CALLS = 64,                 /* in one message */
 	RPC_BATCH_BYTES = 256 * 1024,       /* a batch is closed when it has reached this */
 	RPC_MAX_MESSAGE = 8 * 1024 * 1024,  /* NNG_OPT_RECVMAXSZ */
 	RPC_MAX_PAYLOAD = RPC_MAX_MESSAGE - 64 * 1024,
 	RPC_MAX_TIMEOUT_MS = 120 * 1000,
 };
-
-struct rpc_mac;
-
-struct rpc_mac *rpc_mac_new(const uint8_t key[32]);
-void rpc_mac_free(struct rpc_mac *m);
-/* What a request's first 32 bytes are, and a reply's. The two cannot stand for each other. */
-void rpc_mac_request(struct rpc_mac *m, struct str batch, uint8_t out[RPC_MAC_BYTES]);
-void rpc_mac_reply(struct rpc_mac *m, const uint8_t request_mac[RPC_MAC_BYTES], struct str batch, uint8_t out[RPC_MAC_BYTES]);
 
 /* Who sent a CallBatch and which one of his it is; what makes a copy recognisable. */
 struct frame_origin {

@@ -59,7 +59,8 @@ static bool message_build(struct rpc_client *c, struct rpc_message *m, nng_msg *
 {
 	struct str batch = buf_view(&c->scratch);
 
-	rpc_mac_request(c->mac, batch, m->mac);
+	m->key = rpc_mac_hold(rpc_macs_first(c->macs));
+	rpc_mac_request(m->key, batch, m->mac);
 	if (nng_msg_alloc(msg, RPC_MAC_BYTES + batch.n) != 0)
 		return false;
 	memcpy(nng_msg_body(*msg), m->mac, RPC_MAC_BYTES);
@@ -159,13 +160,11 @@ static bool reply_is_genuine(struct rpc_client *c, struct rpc_message *m, struct
 {
 	const char *p = nng_msg_body(m->reply);
 	size_t n = nng_msg_len(m->reply);
-	uint8_t right[RPC_MAC_BYTES];
 
 	if (n < RPC_MAC_BYTES)
 		return false;
 	*batch = (struct str){ p + RPC_MAC_BYTES, n - RPC_MAC_BYTES };
-	rpc_mac_reply(c->mac, m->mac, *batch, right);
-	return str_eq_secret((struct str){ p, RPC_MAC_BYTES }, (struct str){ (const char *)right, RPC_MAC_BYTES });
+	return rpc_macs_reply_is(c->macs, m->key, m->mac, (const uint8_t *)p, *batch);
 }
 
 static void probe_answered(struct rpc_message *m, struct str batch)
@@ -252,6 +251,8 @@ static void message_done(struct rpc_message *m)
 	if (m->reply)
 		nng_msg_free(m->reply);
 	m->reply = NULL;
+	rpc_mac_rele(m->key);
+	m->key = NULL;
 	m->n = 0;
 	m->busy = false;
 	if (!m->probe && in->queued[RPC_READ] + in->queued[RPC_WRITE] + in->queued[RPC_SLOW])

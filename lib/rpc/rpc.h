@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 #include "base/str.h"
+#include "rpc/keys.h"
 
 struct rpc_server;
 
@@ -67,10 +68,10 @@ struct rpc_stats {
 };
 
 /*
- * Listens at url ("tcp://127.0.0.1:7101") and calls dispatch on base's thread. key: 32 bytes of envelope MAC key.
+ * Listens at url ("tcp://127.0.0.1:7101") and calls dispatch on base's thread. keys: borrowed, may change at any time.
  * "Health.Check" is answered here (crm.v1.Health; healthy(arg) false: UNAVAILABLE). Exits the process when it cannot listen.
  */
-struct rpc_server *rpc_server_new(struct event_base *base, const char *url, const uint8_t key[32], rpc_dispatch dispatch,
+struct rpc_server *rpc_server_new(struct event_base *base, const char *url, struct rpc_keys *keys, rpc_dispatch dispatch,
     bool (*healthy)(void *arg), void *arg);
 struct rpc_stats rpc_server_stats(const struct rpc_server *s);
 /* answered is called for each call that is answered, on the thread that answers, before its memory goes. For metrics. */
@@ -82,8 +83,5 @@ void rpc_server_observe(struct rpc_server *s, void (*answered)(void *arg, const 
 void rpc_server_leave(struct rpc_server *s);
 /* Answers new calls UNAVAILABLE from now on; idle(arg) when none is in flight. */
 void rpc_server_drain(struct rpc_server *s, void (*idle)(void *arg), void *arg);
-
-/* Reads 64 hex digits from a file; exits with a sentence when it cannot. */
-void rpc_key_load(const char *path, uint8_t key[32]);
 
 #endif

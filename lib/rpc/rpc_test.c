@@ -18,6 +18,7 @@
 #include "base/wire.h"
 #include "rpc/client.h"
 #include "rpc/frame.h"
+#include "rpc/mac.h"
 #include "rpc/nng_threads.h"
 #include "rpc/replay.h"
 #include "rpc/rpc.h"
@@ -165,7 +166,7 @@ static void server_main(int i)
 	if (getenv("RPC_FEW_THREADS"))
 		rpc_nng_start();
 	server_base = event_base_new();
-	server = rpc_server_new(server_base, url, i == WRONG_KEY ? other_key : right_key, serve, server_healthy, NULL);
+	server = rpc_server_new(server_base, url, rpc_keys_of(i == WRONG_KEY ? &other_key : &right_key, 1), serve, server_healthy, NULL);
 	event_add(event_new(server_base, -1, EV_PERSIST, watch_cb, NULL), &tv);
 	event_base_dispatch(server_base);
 	_exit(1);
@@ -642,7 +643,7 @@ static void test_a_reply_mac_is_bound_to_its_request(void **state)
 	rpc_mac_reply(m, q1, (struct str){ 0 }, a);
 	rpc_mac_request(m, (struct str){ (const char *)q1, 32 }, forged);
 	assert_memory_not_equal(a, forged, 32);
-	rpc_mac_free(m);
+	rpc_mac_rele(m);
 }
 
 static void test_malformed_batches_are_refused(void **state)
@@ -726,7 +727,7 @@ static void start(void)
 	if (getenv("RPC_FEW_THREADS"))
 		rpc_nng_start();
 	base = event_base_new();
-	client = rpc_client_new(base, right_key);
+	client = rpc_client_new(base, rpc_keys_of(&right_key, 1));
 	for (int i = 0; i < SERVERS; i++) {
 		snprintf(urls, sizeof(urls), "tcp://127.0.0.1:%d", server_port(i));
 		services[i] = rpc_client_add(client, names[i], xstrdup(urls));

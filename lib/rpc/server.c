@@ -5,7 +5,6 @@
 #include <nng/protocol/reqrep0/rep.h>
 #include <pthread.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -15,6 +14,7 @@
 #include "base/log.h"
 #include "rpc/frame.h"
 #include "rpc/handoff.h"
+#include "rpc/mac.h"
 #include "rpc/replay.h"
 
 enum { CONTEXTS = 128, SPARE_CALLS = 256, KEEP_OUT_BYTES = 64 * 1024, KEEP_ANSWER_BYTES = 4096 };
@@ -28,6 +28,7 @@ struct slot {
 	bool sending;
 	nng_msg *request;
 	uint8_t mac[RPC_MAC_BYTES];
+	struct rpc_mac *key; /* that the request was signed with, held; the reply is signed with it too */
 	struct buf out; /* ReplyBatch so far */
 	size_t open;    /* calls without an answer, and one for the loop while it still hands calls out */
 };
@@ -47,7 +48,7 @@ struct rpc_server {
 	rpc_dispatch dispatch;
 	bool (*healthy)(void *arg);
 	void *arg;
-	struct rpc_mac *mac;
+	struct rpc_macs *macs;
 	struct replay replay;
 	nng_socket socket;
 	struct slot *slots;
@@ -136,7 +137,9 @@ static void slot_send(struct slot *s)
 	uint8_t mac[RPC_MAC_BYTES];
 	nng_msg *reply;
 
-	rpc_mac_reply(s->server->mac, s->mac, batch, mac);
+	rpc_mac_reply(s->key, s->mac, batch, mac);
+	rpc_mac_rele(s->key);
+	s->key = NULL;
 	if (nng_msg_alloc(&reply, RPC_MAC_BYTES + batch.n) != 0)
 		log_die("RPC-MEMORY", "out of memory for a reply of %zu bytes", batch.n);
 	memcpy(nng_msg_body(reply), mac, RPC_MAC_BYTES);
@@ -258,19 +261,21 @@ static bool batch_read(struct rpc_server *sv, struct slot *s, struct str batch, 
 	return true;
 }
 
+/* s->key is the request's, or ours when that is wrong: even a refusal is signed. */
 static bool mac_matches(struct rpc_server *sv, struct slot *s, struct str *batch)
 {
 	const char *p = nng_msg_body(s->request);
 	size_t n = nng_msg_len(s->request);
-	uint8_t right[RPC_MAC_BYTES];
+	struct rpc_mac *key = NULL;
 
 	memset(s->mac, 0, sizeof(s->mac));
-	if (n < RPC_MAC_BYTES)
-		return false;
-	memcpy(s->mac, p, RPC_MAC_BYTES);
-	*batch = (struct str){ p + RPC_MAC_BYTES, n - RPC_MAC_BYTES };
-	rpc_mac_request(sv->mac, *batch, right);
-	return str_eq_secret((struct str){ p, RPC_MAC_BYTES }, (struct str){ (const char *)right, RPC_MAC_BYTES });
+	if (n >= RPC_MAC_BYTES) {
+		memcpy(s->mac, p, RPC_MAC_BYTES);
+		*batch = (struct str){ p + RPC_MAC_BYTES, n - RPC_MAC_BYTES };
+		key = rpc_macs_of_request(sv->macs, s->mac, *batch);
+	}
+	s->key = rpc_mac_hold(key ? key : rpc_macs_first(sv->macs));
+	return key != NULL;
 }
 
 static void slot_refuse(struct rpc_server *sv, struct slot *s, struct served **calls, size_t n, const char *why)
@@ -440,7 +445,7 @@ static void slots_start(struct rpc_server *sv)
 	}
 }
 
-struct rpc_server *rpc_server_new(struct event_base *base, const char *url, const uint8_t key[32], rpc_dispatch dispatch,
+struct rpc_server *rpc_server_new(struct event_base *base, const char *url, struct rpc_keys *keys, rpc_dispatch dispatch,
     bool (*healthy)(void *arg), void *arg)
 {
 	struct rpc_server *sv = xcalloc(1, sizeof(*sv));
@@ -449,7 +454,7 @@ struct rpc_server *rpc_server_new(struct event_base *base, const char *url, cons
 	sv->dispatch = dispatch;
 	sv->healthy = healthy;
 	sv->arg = arg;
-	sv->mac = rpc_mac_new(key);
+	sv->macs = rpc_macs_new(keys);
 	sv->thread = pthread_self();
 	handoff_init(&sv->received, base, received_cb, sv);
 	handoff_init(&sv->answered, base, answered_cb, sv);
@@ -484,20 +489,4 @@ void rpc_server_drain(struct rpc_server *s, void (*idle)(void *arg), void *arg)
 	s->idle_arg = arg;
 	if (s->stats.in_flight == 0)
 		idle_later(s);
-}
-
-void rpc_key_load(const char *path, uint8_t key[32])
-{
-	char text[64 + 2];
-	size_t n;
-	FILE *f = path && path[0] ? fopen(path, "re") : NULL;
-
-	if (!f)
-		log_die("RPC-KEY", "cannot read the envelope key file %s", path && path[0] ? path : "(not set)");
-	n = fread(text, 1, sizeof(text), f);
-	fclose(f);
-	if (n == 65 && text[64] == '\n')
-		n = 64;
-	if (n != 64 || !hex_decode((struct str){ text, n }, key, 32))
-		log_die("RPC-KEY", "%s must hold 64 hex digits", path);
 }

@@ -33,7 +33,7 @@ static const struct setting rows[] = {
 	{ "RELAY_DATABASE_URL", SETTING_TEXT, AT(relay_database_url), "", "PostgreSQL as <schema>_relay; needed where there is an outbox", true, 0, 0 },
 	{ "LISTEN_URL", SETTING_TEXT, AT(listen_url), NULL, "where calls are accepted: tcp://127.0.0.1:7101", false, 0, 0 },
 	{ "ADMIN_LISTEN", SETTING_TEXT, AT(admin_listen), NULL, "health and metrics, never public: 127.0.0.1:9101", false, 0, 0 },
-	{ "ENVELOPE_KEY_FILE", SETTING_TEXT, AT(envelope_key_file), NULL, "64 hex digits: the key of the MAC of every call", false, 0, 0 },
+	{ "ENVELOPE_KEY_FILE", SETTING_TEXT, AT(envelope_key_file), NULL, "one to four lines of 64 hex digits: keys of the MAC of every call; the first signs, all are accepted; read again when it changes", false, 0, 0 },
 	{ "BUS_URL", SETTING_TEXT, AT(bus_url), "", "postgres://… as bus_app, or kafka://host:9092", true, 0, 0 },
 	{ "DESCRIPTOR_DIR", SETTING_TEXT, AT(descriptor_dir), "build/gen/descriptors", "compiled contracts", false, 0, 0 },
 	{ "DB_READ_CONNS", SETTING_INT, AT(read_conns), "2", "connections for reads; more than 4 is slower", false, 1, 32 },
@@ -54,6 +54,7 @@ static struct {
 	struct db *db;
 	struct ready *ready;
 	struct dispatch *dispatch;
+	struct rpc_keys *keys;
 	struct rpc_server *server;
 	struct admin *admin;
 	struct cleaner *cleaner;
@@ -73,6 +74,11 @@ const struct schema *service_schema(void)
 struct db *service_db(void)
 {
 	return me.db;
+}
+
+struct rpc_keys *service_envelope_keys(void)
+{
+	return me.keys;
 }
 
 /* -- settings */
@@ -185,6 +191,8 @@ static void rpc_metrics(struct buf *out)
 	metrics_one(out, "crm_rpc_refused_total", "counter", "Messages with a wrong MAC or malformed", (double)s.bad_mac);
 	metrics_one(out, "crm_rpc_expired_total", "counter", "Calls past their deadline when they arrived", (double)s.expired);
 	metrics_one(out, "crm_rpc_in_flight", "gauge", "Calls being worked on", (double)s.in_flight);
+	if (me.keys)
+		rpc_keys_metrics(me.keys, out);
 }
 
 static void relay_metrics(struct buf *out)
@@ -320,12 +328,10 @@ static void open_database(const struct service *s)
 
 static void open_door(void)
 {
-	uint8_t key[32];
-
-	rpc_key_load(me.settings.envelope_key_file, key);
-	me.server = rpc_server_new(me.base, me.settings.listen_url, key, dispatch_call, is_healthy, me.dispatch);
+	me.keys = rpc_keys_open(me.settings.envelope_key_file);
+	rpc_keys_watch(me.keys, me.base, NULL, NULL);
+	me.server = rpc_server_new(me.base, me.settings.listen_url, me.keys, dispatch_call, is_healthy, me.dispatch);
 	rpc_server_observe(me.server, dispatch_observe, me.dispatch);
-	memset(key, 0, sizeof(key));
 }
 
 static void open_admin(const struct service *s)

@@ -45,5 +45,8 @@ char *service_setting(const char *name);
 /* The running service's schema and database, for handlers. */
 const struct schema *service_schema(void);
 struct db *service_db(void);
+/* For a service that calls others; from start() on. */
+struct rpc_keys;
+struct rpc_keys *service_envelope_keys(void);
 
 #endif

@@ -350,7 +350,7 @@ static int start(void **state)
 	set_environment();
 	server = spawn(NULL);
 	base = event_base_new();
-	client = rpc_client_new(base, key);
+	client = rpc_client_new(base, rpc_keys_of(&key, 1));
 	snprintf(url, sizeof(url), "tcp://127.0.0.1:%d", RPC_PORT);
 	audit = rpc_client_add(client, "audit", url);
 	return 0;
