@@ -30,6 +30,7 @@ OPT := -O2 -g
 LDEXTRA :=
 endif
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 CFLAGS = $(CSTD) $(OPT) $(HARDEN) $(WARN) $(INC) $(PKG_CFLAGS) -MMD -MP
 
 PROTOS    := $(wildcard proto/*.proto)
@@ -76,10 +77,10 @@ $(OUT)/gen/%.o: $(GEN)/%.c
 	@$(CC) $(CSTD) $(OPT) $(HARDEN) -w -I$(GEN) -I$(GEN)/proto -MMD -MP -c $< -o $@
 $(OUT)/%.o: %.c | $(PB_C)
 	@mkdir -p $(@D)
-	@echo "  CC $<"; $(CC) $(CFLAGS) -I$(GEN)/proto $(if $(filter %/version.c,$<),-DCRM_VERSION='"$(VERSION)"') -c $< -o $@
+	@echo "  CC $<"; $(CC) $(CFLAGS) -I$(GEN)/proto $(if $(filter %/version.c,$<),-DCRM_VERSION='"$(VERSION)"' -DCRM_REVISION='"$(REVISION)"') -c $< -o $@
 # the version is the text of a file that changes when it does
 $(GEN)/version: FORCE
-	@mkdir -p $(GEN); echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+	@mkdir -p $(GEN); echo '$(VERSION) $(REVISION)' | cmp -s - $@ || echo '$(VERSION) $(REVISION)' > $@
 $(OUT)/lib/base/version.o: $(GEN)/version
 FORCE:
 $(LIBCRM): $(LIB_O) $(PB_O)
@@ -111,7 +112,7 @@ $(BIN)/%: $(OUT)/tools/%.o $(OUT)/libgateway.a $(LIBCRM)
 FUZZ_FLAGS := $(CSTD) -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -w $(INC) -I$(GEN)/proto -DCRM_TEST_BUILD
 build/fuzz/%.o: %.c | $(PB_C)
 	@mkdir -p $(@D)
-	@clang $(FUZZ_FLAGS) $(PKG_CFLAGS) -DCRM_VERSION='"fuzz"' -MMD -MP -c $< -o $@
+	@clang $(FUZZ_FLAGS) $(PKG_CFLAGS) -DCRM_VERSION='"fuzz"' -DCRM_REVISION='"fuzz"' -MMD -MP -c $< -o $@
 build/fuzz/gen/%.o: $(GEN)/%.c
 	@mkdir -p $(@D)
 	@clang $(FUZZ_FLAGS) -I$(GEN) -MMD -MP -c $< -o $@

@@ -1,5 +1,13 @@
 /* The version of this build, the only text that changes with every commit. */
 #include "base/version.h"
 
+#ifdef __clang__
+#define CRM_COMPILER __VERSION__ /* begins with its name */
+#else
+#define CRM_COMPILER "gcc " __VERSION__
+#endif
+
 /* the only file that is compiled with CRM_VERSION, so that a commit does not rebuild everything */
 const char crm_version[] = CRM_VERSION;
+const char crm_revision[] = CRM_REVISION;
+const char crm_compiler[] = CRM_COMPILER;

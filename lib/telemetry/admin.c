@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/version.h"
 #include "http/http.h"
 #include "telemetry/metrics.h"
 
@@ -54,20 +55,28 @@ static int put_ready(const struct admin_config *c, struct buf *out)
 	return ready ? 200 : 503;
 }
 
-static void put_label(struct buf *out, const char *name, const char *value)
+static void put_build(const struct admin_config *c, struct buf *out)
 {
-	buf_printf(out, "%s=", name);
-	buf_json_str(out, str_of(value));
+	const struct metric_label labels[] = { { "program", str_of(c->name) }, { "version", str_of(c->version) }, { "revision", str_of(crm_revision) },
+		{ "compiler", str_of(crm_compiler) } };
+
+	metrics_head(out, "crm_build_info", "gauge", "Always 1; the labels say what runs");
+	metrics_labels(out, "crm_build_info", labels, sizeof(labels) / sizeof(labels[0]), 1);
+}
+
+/* As /readyz says it: whoever has metrics only, can see it too. */
+static void put_readiness(const struct admin_config *c, struct buf *out)
+{
+	struct buf detail = { 0 };
+
+	metrics_one(out, "crm_ready", "gauge", "1: it can serve, as /readyz says", !c->ready || c->ready(c->arg, &detail));
+	buf_fini(&detail);
 }
 
 static int put_metrics(const struct admin_config *c, struct buf *out)
 {
-	metrics_head(out, "crm_build_info", "gauge", "Always 1; the labels say what runs");
-	buf_z(out, "crm_build_info{");
-	put_label(out, "program", c->name);
-	buf_c(out, ',');
-	put_label(out, "version", c->version);
-	buf_z(out, "} 1\n");
+	put_build(c, out);
+	put_readiness(c, out);
 	metrics_print(out);
 	if (c->metrics)
 		c->metrics(c->arg, out);

@@ -96,7 +96,12 @@ static void test_metrics_come_with_build_info_and_hook(void **state)
 {
 	assert_int_equal(ask("GET", "/metrics"), 200);
 	assert_true(replied("Content-Type: text/plain; version=0.0.4"));
-	assert_true(replied("crm_build_info{program=\"svc-x\",version=\"1.2\\\"3\"} 1\n"));
+	assert_true(replied("crm_build_info{program=\"svc-x\",version=\"1.2\\\"3\",revision=\""));
+	assert_true(replied("\ncrm_ready 1\n"));
+	is_ready = false;
+	assert_int_equal(ask("GET", "/metrics"), 200);
+	assert_true(replied("\ncrm_ready 0\n"));
+	is_ready = true;
 	assert_true(replied("\nt_hook 1\n"));
 	assert_true(replied("\nprocess_open_fds "));
 }

@@ -202,7 +202,7 @@ static void put_number(struct buf *out, double v)
 	if (v == floor(v) && fabs(v) < 1e15)
 		buf_i64(out, (int64_t)v);
 	else
-		buf_printf(out, "%.9g", v);
+		buf_printf(out, "%.15g", v); /* a time since 1970 needs its last digits */
 }
 
 /* {a="…",b="…",le="…"}; le may be NULL. */
@@ -242,7 +242,7 @@ static void put_histogram(struct buf *out, const struct metric_series *s)
 	__atomic_load(&s->sum, &sum, __ATOMIC_RELAXED);
 	buf_printf(out, "%s_sum", m->name);
 	put_labels(out, s, NULL);
-	buf_printf(out, " %.9g\n%s_count", sum, m->name);
+	buf_printf(out, " %.15g\n%s_count", sum, m->name);
 	put_labels(out, s, NULL);
 	buf_printf(out, " %llu\n", (unsigned long long)total);
 }
@@ -275,17 +275,25 @@ void metrics_head(struct buf *out, const char *name, const char *type, const cha
 	buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-void metrics_line(struct buf *out, const char *name, const char *label, struct str value, double v)
+void metrics_labels(struct buf *out, const char *name, const struct metric_label *labels, size_t n, double v)
 {
 	buf_z(out, name);
-	if (label) {
-		buf_printf(out, "{%s=", label);
-		put_label_value(out, value);
-		buf_c(out, '}');
+	for (size_t i = 0; i < n; i++) {
+		buf_c(out, i ? ',' : '{');
+		buf_z(out, labels[i].name);
+		buf_c(out, '=');
+		put_label_value(out, labels[i].value);
 	}
-	buf_c(out, ' ');
+	buf_z(out, n ? "} " : " ");
 	put_number(out, v);
 	buf_c(out, '\n');
+}
+
+void metrics_line(struct buf *out, const char *name, const char *label, struct str value, double v)
+{
+	struct metric_label l = { label, value };
+
+	metrics_labels(out, name, &l, label ? 1 : 0, v);
 }
 
 void metrics_print(struct buf *out)

@@ -60,6 +60,12 @@ void metrics_print(struct buf *out);
 
 /* For hooks that print values kept elsewhere: one line, label values escaped. NULL label name: none. */
 void metrics_line(struct buf *out, const char *name, const char *label, struct str value, double v);
+/* The same with several labels, names and values in pairs. */
+struct metric_label {
+	const char *name;
+	struct str value;
+};
+void metrics_labels(struct buf *out, const char *name, const struct metric_label *labels, size_t n, double v);
 void metrics_head(struct buf *out, const char *name, const char *type, const char *help);
 /* A metric without labels: head and line. */
 void metrics_one(struct buf *out, const char *name, const char *type, const char *help, double value);

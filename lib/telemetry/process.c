@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "telemetry/metrics.h"
@@ -70,6 +71,38 @@ static void print_stat(struct buf *out)
 	    (double)boot + (double)start / (double)sysconf(_SC_CLK_TCK));
 }
 
+#define DISKS_MAX 4
+
+static struct {
+	const char *name, *path;
+} disks[DISKS_MAX];
+static size_t n_disks;
+
+void process_disk_watch(const char *name, const char *path)
+{
+	if (n_disks == DISKS_MAX || !*path)
+		return;
+	disks[n_disks].name = name;
+	disks[n_disks++].path = path;
+}
+
+/* What a user may still take, and all there is. */
+static void print_disks(struct buf *out)
+{
+	struct statvfs fs;
+
+	if (!n_disks)
+		return;
+	metrics_head(out, "crm_disk_free_bytes", "gauge", "Room on the file system of a folder that this program writes to");
+	for (size_t i = 0; i < n_disks; i++)
+		if (statvfs(disks[i].path, &fs) == 0)
+			metrics_line(out, "crm_disk_free_bytes", "disk", str_of(disks[i].name), (double)fs.f_bavail * (double)fs.f_frsize);
+	metrics_head(out, "crm_disk_size_bytes", "gauge", "Size of the file system of a folder that this program writes to");
+	for (size_t i = 0; i < n_disks; i++)
+		if (statvfs(disks[i].path, &fs) == 0)
+			metrics_line(out, "crm_disk_size_bytes", "disk", str_of(disks[i].name), (double)fs.f_blocks * (double)fs.f_frsize);
+}
+
 void process_metrics_print(struct buf *out)
 {
 	struct rusage use;
@@ -83,4 +116,5 @@ void process_metrics_print(struct buf *out)
 	one(out, "process_open_fds", "gauge", "Number of open file descriptors", open_descriptors());
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
 		one(out, "process_max_fds", "gauge", "Maximum number of open file descriptors", (double)limit.rlim_cur);
+	print_disks(out);
 }

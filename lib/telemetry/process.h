@@ -5,5 +5,7 @@
 #include "base/buf.h"
 
 void process_metrics_print(struct buf *out);
+/* The file system that holds path is shown as crm_disk_*{disk=name}, at most 4. Both must stay. Before threads start. */
+void process_disk_watch(const char *name, const char *path);
 
 #endif
