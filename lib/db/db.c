@@ -9,11 +9,35 @@
 #include "db/link.h"
 #include "db/outcome.h"
 #include "db/workers.h"
+#include "telemetry/metrics.h"
 
 #define NIL_UUID "00000000-0000-0000-0000-000000000000"
 #define SWEEP_US 25000
 #define DOWN_US 2000000  /* so long without a connection, what waits is answered UNAVAILABLE */
 #define STUCK_US 5000000 /* beyond the statement timeout: the connection is dead */
+
+static struct metric waits = { .name = "crm_db_wait_seconds", .help = "How long a submission waited for a connection, a handler for a worker", .type = METRIC_HISTOGRAM,
+	.labels = { "kind" }, .bounds = db_wait_bounds, .n_bounds = DB_WAIT_BOUNDS };
+
+const double db_wait_bounds[DB_WAIT_BOUNDS] = { 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5 };
+
+/* Made once and kept: the kinds are three. */
+struct metric_series *db_wait_series(const char *kind)
+{
+	return metric_series(&waits, str_of(kind));
+}
+
+void db_job_waited(struct job *j)
+{
+	static struct metric_series *series[2];
+
+	if (!j->put_us)
+		return;
+	if (!series[j->kind])
+		series[j->kind] = db_wait_series(j->kind == DB_READ ? "read" : "write");
+	metric_observe(series[j->kind], (double)(clock_mono_us() - j->put_us) / 1e6);
+	j->put_us = 0;
+}
 
 static void queue_init(struct job_queue *q)
 {
@@ -390,6 +414,7 @@ static void job_put(struct db *d, struct job *j)
 		job_late(d, j, STATUS_UNAVAILABLE);
 		return;
 	}
+	j->put_us = clock_mono_us();
 	queue_put(q, j);
 	sweep_later(d);
 	/* reads wait for the end of the turn, so that those of one tenant come to stand together */
@@ -481,6 +506,8 @@ struct db *db_new(struct event_base *base, const struct db_config *c)
 	d->links = xcalloc((size_t)d->n_links, sizeof(*d->links));
 	for (int i = 0; i < d->n_links; i++)
 		link_init(&d->links[i], d, i < reads ? DB_READ : DB_WRITE);
+	db_wait_series("read"); /* known before they are needed */
+	db_wait_series("write");
 	if (c->workers > 0)
 		d->workers = workers_new(d->url, c->workers, d->config.statement_timeout_ms);
 	return d;
@@ -510,7 +537,9 @@ struct db_stats db_stats_get(const struct db *d)
 {
 	struct db_stats s = d->stats;
 
-	s.waiting = d->queue[DB_READ].n + d->queue[DB_WRITE].n;
+	s.reads_waiting = d->queue[DB_READ].n;
+	s.writes_waiting = d->queue[DB_WRITE].n;
+	s.connections = d->n_links;
 	if (d->workers)
 		workers_stats(d->workers, &s);
 	return s;

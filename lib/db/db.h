@@ -132,9 +132,10 @@ const char *db_sqlstate(const struct db_conn *c);
 const struct db_said *db_said(const struct db_conn *c); /* NULL: the last failure was no refusal of the schema's */
 
 struct db_stats {
-	uint64_t statements, errors, reconnects, waiting, syncs, grouped; /* grouped: submissions that shared a Sync */
-	uint64_t jobs, jobs_waiting;                                      /* handlers run, and waiting for a worker */
-	int connections_up;
+	uint64_t statements, errors, reconnects, syncs, grouped; /* grouped: submissions that shared a Sync */
+	uint64_t reads_waiting, writes_waiting;                  /* submissions without a connection yet */
+	uint64_t jobs, jobs_waiting, jobs_running;               /* handlers run, waiting for a worker, on one */
+	int connections, connections_up, workers;
 };
 struct db_stats db_stats_get(const struct db *d);
 

@@ -39,6 +39,7 @@ struct job {
 	int mates;      /* of the one that was sent: how many there are besides it */
 	uint8_t key[16]; /* of a lookup, as results have it */
 	int row;        /* of a lookup: in res[0] */
+	int64_t put_us; /* monotonic: when it began to wait for a connection; 0: it has had one */
 	bool answered;  /* past its deadline; what arrives is thrown away */
 	enum status status;
 	char sqlstate[6];
@@ -79,6 +80,7 @@ struct link {
 	int open;           /* jobs sent since the last Sync, mates included */
 	char tenant[37];    /* that the open segment has set, "" when none */
 	bool scoped;        /* the open segment has set a scope of rows */
+	unsigned segment;   /* statements of the open segment */
 	int64_t progress_us; /* last time something arrived or an idle link was given work, monotonic */
 	unsigned failures;  /* connects in a row */
 };
@@ -127,6 +129,8 @@ void lookup_rows(struct job *j);
 void db_pump(struct db *d);
 void db_turn_later(struct db *d);
 void db_link_changed(struct db *d, enum db_kind kind);
+/* It has got its connection. */
+void db_job_waited(struct job *j);
 /* Of a lookup: without its mates, who have to be taken care of before. */
 void db_job_again(struct db *d, struct job *j);
 void db_job_finish(struct db *d, struct job *j);

@@ -6,11 +6,16 @@
 #include "base/fault.h"
 #include "db/link.h"
 #include "db/outcome.h"
+#include "telemetry/metrics.h"
 
 #define SET_TENANT STR("SELECT set_config('app.tenant_id', $1, true)")
 #define SET_SCOPE STR("SELECT set_config('app.tenant_id', $1, true), set_config('app.scope', $2, true)")
 #define MAX_BREAKS 4 /* a restart takes all connections, one after the other: a read may meet several of them */
 #define MAX_EMPTY 4  /* NULLs in a row from PQgetResult; one separates two results */
+
+static const double sizes[] = { 1, 2, 4, 8, 16, 32, 64 };
+static struct metric segments = { .name = "crm_db_segment_statements", .help = "Statements of a pipeline segment, the one that sets the tenant included", .type = METRIC_HISTOGRAM,
+	.bounds = sizes, .n_bounds = sizeof(sizes) / sizeof(sizes[0]) };
 
 static struct slot *slot_push(struct link *l, enum slot_kind kind, struct job *j, struct statement *st)
 {
@@ -70,6 +75,7 @@ static bool send_statement(struct link *l, struct job *j, const struct job_stmt 
 		sent = send_prepare(l, j, s->sql, s->hash, &st);
 	slot_push(l, kind, j, st)->last = last;
 	l->db->stats.statements++;
+	l->segment++;
 	return sent && PQsendQueryPrepared(l->c, st->name, s->n_params, s->params, NULL, NULL, 1) == 1;
 }
 
@@ -101,6 +107,8 @@ static bool send_sync(struct link *l, struct job *j)
 	l->tenant[0] = 0;
 	l->scoped = false;
 	l->db->stats.syncs++;
+	metric_observe(metric_series(&segments), l->segment);
+	l->segment = 0;
 	return PQpipelineSync(l->c) == 1;
 }
 
@@ -113,6 +121,9 @@ void pipe_send(struct link *l, struct job *j)
 		l->progress_us = clock_mono_us();
 	if (j->lookup)
 		lookup_prepare(j);
+	db_job_waited(j);
+	for (struct job *m = j->mate; m; m = m->mate)
+		db_job_waited(m);
 	l->in_flight += 1 + j->mates;
 	l->open += 1 + j->mates;
 	sent = send_tenant(l, j);
@@ -293,6 +304,7 @@ void pipe_abandon(struct link *l)
 		}
 	}
 	l->in_flight = l->open = 0;
+	l->segment = 0;
 	l->tenant[0] = 0;
 	l->scoped = false;
 }

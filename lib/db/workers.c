@@ -12,6 +12,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "db/outcome.h"
+#include "telemetry/metrics.h"
 
 #define NIL_UUID "00000000-0000-0000-0000-000000000000"
 #define RECONNECT_US 200000 /* at most so often per worker */
@@ -30,6 +31,7 @@ struct db_conn {
 };
 
 struct worker_job {
+	int64_t put_us; /* monotonic */
 	void (*run)(struct db_conn *c, void *arg);
 	void *arg;
 };
@@ -43,6 +45,8 @@ struct workers {
 	struct worker_job jobs[DB_MAX_JOBS];
 	unsigned head, tail;
 	bool stopping;
+	unsigned running;
+	struct metric_series *waits;
 	uint64_t run, statements, errors, reconnects;
 };
 
@@ -274,9 +278,16 @@ static bool take(struct workers *w, struct worker_job *j)
 		pthread_cond_wait(&w->some, &w->lock);
 	some = w->head != w->tail;
 	if (some)
-		*j = w->jobs[w->head++ % DB_MAX_JOBS];
+		*j = w->jobs[w->head++ % DB_MAX_JOBS], w->running++;
 	pthread_mutex_unlock(&w->lock);
 	return some;
+}
+
+static void no_more(struct workers *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->running--;
+	pthread_mutex_unlock(&w->lock);
 }
 
 static void *worker_main(void *arg)
@@ -287,12 +298,14 @@ static void *worker_main(void *arg)
 	pthread_setname_np(pthread_self(), "db-worker");
 	connect_again(c);
 	while (take(c->w, &j)) {
+		metric_observe(c->w->waits, (double)(clock_mono_us() - j.put_us) / 1e6);
 		j.run(c, j.arg);
 		if (c->in_tx)
 			db_rollback(c);
 		c->failed = STATUS_OK;
 		c->scope = (struct str){ 0 };
 		count(&c->w->run);
+		no_more(c->w);
 		log_context(STR(""), STR(""), STR(""));
 	}
 	disconnect(c);
@@ -322,6 +335,7 @@ struct workers *workers_new(const char *url, int n, int statement_timeout_ms)
 	w->n = n;
 	w->statement_timeout_ms = statement_timeout_ms;
 	w->conns = xcalloc((size_t)n, sizeof(*w->conns));
+	w->waits = db_wait_series("handler");
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->some, NULL);
 	start_threads(w);
@@ -350,7 +364,7 @@ bool workers_put(struct workers *w, void (*job)(struct db_conn *c, void *arg), v
 	pthread_mutex_lock(&w->lock);
 	room = !w->stopping && w->tail - w->head < DB_MAX_JOBS;
 	if (room) {
-		w->jobs[w->tail++ % DB_MAX_JOBS] = (struct worker_job){ job, arg };
+		w->jobs[w->tail++ % DB_MAX_JOBS] = (struct worker_job){ clock_mono_us(), job, arg };
 		pthread_cond_signal(&w->some);
 	}
 	pthread_mutex_unlock(&w->lock);
@@ -361,6 +375,8 @@ void workers_stats(struct workers *w, struct db_stats *s)
 {
 	pthread_mutex_lock(&w->lock);
 	s->jobs_waiting = w->tail - w->head;
+	s->jobs_running = w->running;
+	s->workers = w->n;
 	pthread_mutex_unlock(&w->lock);
 	s->jobs = __atomic_load_n(&w->run, __ATOMIC_RELAXED);
 	s->statements += __atomic_load_n(&w->statements, __ATOMIC_RELAXED);

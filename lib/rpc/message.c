@@ -7,9 +7,14 @@
 #include "base/log.h"
 #include "base/wire.h"
 #include "rpc/client_priv.h"
+#include "telemetry/metrics.h"
 
 /* A message outlives the last deadline in it a little, so that the calls' own timer speaks first. */
 enum { MESSAGE_GRACE_MS = 30, RECONNECT_MIN_MS = 50, RECONNECT_MAX_MS = 200 };
+
+static const double sizes[] = { 1, 2, 4, 8, 16, 32, 64 };
+static struct metric batches = { .name = "crm_rpc_client_batch_calls", .help = "Calls of a message to a service instance", .type = METRIC_HISTOGRAM, .bounds = sizes,
+	.n_bounds = sizeof(sizes) / sizeof(sizes[0]) };
 
 /* -- NNG's side */
 
@@ -115,6 +120,7 @@ static void lane_send(struct rpc_instance *in, enum rpc_lane lane, struct rpc_me
 		p = TAILQ_FIRST(&in->queue[lane]);
 	}
 	in->stats.batches++;
+	metric_observe(metric_series(&batches), m->n);
 	message_send(m, (due - now) / 1000 + MESSAGE_GRACE_MS);
 }
 
@@ -324,6 +330,7 @@ struct rpc_instance *rpc_instance_new(struct rpc_client *c, struct rpc_service *
 {
 	struct rpc_instance *in = xcalloc(1, sizeof(*in));
 
+	metric_register(&batches);
 	in->client = c;
 	in->healthy = true;
 	in->service = s;

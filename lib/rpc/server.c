@@ -16,6 +16,7 @@
 #include "rpc/handoff.h"
 #include "rpc/mac.h"
 #include "rpc/replay.h"
+#include "telemetry/metrics.h"
 
 enum { CONTEXTS = 128, SPARE_CALLS = 256, KEEP_OUT_BYTES = 64 * 1024, KEEP_ANSWER_BYTES = 4096 };
 
@@ -64,6 +65,10 @@ struct rpc_server {
 	void *idle_arg;
 	struct event *idle_ev;
 };
+
+static const double sizes[] = { 1, 2, 4, 8, 16, 32, 64 };
+static struct metric batches = { .name = "crm_rpc_server_batch_calls", .help = "Calls of a message that was received", .type = METRIC_HISTOGRAM, .bounds = sizes,
+	.n_bounds = sizeof(sizes) / sizeof(sizes[0]) };
 
 /* -- NNG's side */
 
@@ -304,6 +309,7 @@ static void slot_open(struct rpc_server *sv, struct slot *s)
 		return;
 	}
 	now = clock_us();
+	metric_observe(metric_series(&batches), (double)n);
 	s->open = n + 1;
 	sv->stats.in_flight += n;
 	for (size_t i = 0; i < n; i++)
@@ -450,6 +456,7 @@ struct rpc_server *rpc_server_new(struct event_base *base, const char *url, stru
 {
 	struct rpc_server *sv = xcalloc(1, sizeof(*sv));
 
+	metric_register(&batches);
 	sv->base = base;
 	sv->dispatch = dispatch;
 	sv->healthy = healthy;

@@ -8,6 +8,10 @@
 #include "base/log.h"
 #include "db/migrate.h"
 #include "db/row.h"
+#include "telemetry/metrics.h"
+
+static struct metric version = { .name = "crm_schema_version", .help = "Number of the newest migration that the database has; 0: not looked at yet", .type = METRIC_GAUGE };
+static struct metric known = { .name = "crm_schema_version_known", .help = "Number of the newest migration that this program knows", .type = METRIC_GAUGE };
 
 struct ready {
 	struct event *timer;
@@ -35,6 +39,42 @@ static bool is_applied(const PGresult *rows, const char *name)
 			return true;
 	}
 	return false;
+}
+
+/* 141 of 141_partitions.sql. */
+static int64_t number_of(struct str name)
+{
+	const char *end = memchr(name.p, '_', name.n);
+	int64_t n;
+
+	return end && str_to_i64((struct str){ name.p, (size_t)(end - name.p) }, &n) ? n : 0;
+}
+
+static void note_version(const PGresult *rows)
+{
+	int64_t newest = 0;
+
+	for (int i = 0; i < PQntuples(rows); i++) {
+		int64_t n = number_of(row_text(rows, i, 0));
+
+		newest = n > newest ? n : newest;
+	}
+	metric_set(metric_series(&version), newest);
+}
+
+static void note_known(const struct ready *r)
+{
+	int64_t newest = 0;
+
+	for (int d = 0; d < 2; d++) {
+		for (int i = 0; i < r->n[d]; i++) {
+			int64_t n = number_of(str_of(r->names[d][i]));
+
+			newest = n > newest ? n : newest;
+		}
+	}
+	metric_set(metric_series(&known), newest);
+	metric_set(metric_series(&version), 0);
 }
 
 static const char *first_missing(const struct ready *r, const PGresult *rows)
@@ -65,6 +105,7 @@ static void on_names(void *arg, const struct db_result *res)
 		ask_later(r, 1);
 		return;
 	}
+	note_version(res->res[0]);
 	missing = first_missing(r, res->res[0]);
 	if (missing) {
 		not_yet(r, missing);
@@ -119,6 +160,7 @@ struct ready *ready_new(struct event_base *base, struct db *db, const char *comm
 	r->n[1] = migrate_files(&r->arena, dir, &r->names[1]);
 	if (r->n[0] < 0 || r->n[1] < 0)
 		log_die("SERVICE-SCHEMA", "cannot read %s", r->n[0] < 0 ? common_dir : dir);
+	note_known(r);
 	snprintf(r->why, sizeof(r->why), "migrations not checked yet");
 	r->timer = evtimer_new(base, on_timer, r);
 	evtimer_add(r->timer, &soon);

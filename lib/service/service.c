@@ -176,10 +176,15 @@ static void db_metrics(struct buf *out)
 	metrics_one(out, "crm_db_reconnects_total", "counter", "Connection attempts after a loss", (double)s.reconnects);
 	metrics_one(out, "crm_db_syncs_total", "counter", "Pipeline segments", (double)s.syncs);
 	metrics_one(out, "crm_db_grouped_total", "counter", "Reads that shared a segment", (double)s.grouped);
-	metrics_one(out, "crm_db_waiting", "gauge", "Submissions waiting for a connection", (double)s.waiting);
+	metrics_head(out, "crm_db_waiting", "gauge", "Submissions without a connection yet, handlers without a worker");
+	metrics_line(out, "crm_db_waiting", "kind", STR("read"), (double)s.reads_waiting);
+	metrics_line(out, "crm_db_waiting", "kind", STR("write"), (double)s.writes_waiting);
+	metrics_line(out, "crm_db_waiting", "kind", STR("handler"), (double)s.jobs_waiting);
 	metrics_one(out, "crm_db_connections", "gauge", "Connections of the loop that are up", s.connections_up);
-	metrics_one(out, "crm_db_jobs_total", "counter", "Handlers run", (double)s.jobs);
-	metrics_one(out, "crm_db_jobs_waiting", "gauge", "Handlers waiting for a worker", (double)s.jobs_waiting);
+	metrics_one(out, "crm_db_connections_wanted", "gauge", "Connections that the loop should have", s.connections);
+	metrics_one(out, "crm_db_handlers_total", "counter", "Handlers run", (double)s.jobs);
+	metrics_one(out, "crm_db_handlers_running", "gauge", "Handlers on a worker", (double)s.jobs_running);
+	metrics_one(out, "crm_db_workers", "gauge", "Workers, each with a connection of its own", s.workers);
 }
 
 static void rpc_metrics(struct buf *out)
