@@ -22,9 +22,10 @@
 
 static struct {
 	pthread_t thread;
-	pthread_mutex_t lock; /* guards stop, hinted, stats */
+	pthread_mutex_t lock; /* guards stop, hinted, stats, unsigned_since */
 	pthread_cond_t woken;
 	bool running, stop, hinted;
+	int64_t unsigned_since; /* monotonic; 0: everything is signed */
 	struct checkpoint_stats stats;
 	/* the thread's own */
 	char *database_url;
@@ -151,6 +152,9 @@ static enum status look(void)
 	/* the hint comes before the commit: what was hinted just now may not be visible yet */
 	if (n == 0 && clock_mono_us() - me.hinted_at > EVERYTHING_US / 2)
 		me.pending = false;
+	pthread_mutex_lock(&me.lock);
+	me.unsigned_since = me.pending ? clock_mono_us() : 0;
+	pthread_mutex_unlock(&me.lock);
 	return s;
 }
 
@@ -171,6 +175,8 @@ static bool wait_turn(void)
 	if (me.hinted)
 		me.hinted_at = clock_mono_us();
 	me.pending = me.pending || me.hinted;
+	if (me.pending && !me.unsigned_since)
+		me.unsigned_since = clock_mono_us();
 	me.hinted = false;
 	pthread_mutex_unlock(&me.lock);
 	return go;
@@ -236,6 +242,7 @@ struct checkpoint_stats checkpoint_stats(void)
 
 	pthread_mutex_lock(&me.lock);
 	s = me.stats;
+	s.unsigned_seconds = me.unsigned_since ? (double)(clock_mono_us() - me.unsigned_since) / 1e6 : 0;
 	pthread_mutex_unlock(&me.lock);
 	return s;
 }

@@ -22,6 +22,7 @@ enum status checkpoint_round(PGconn *c, const struct signer *signer, int fd, boo
 
 struct checkpoint_stats {
 	uint64_t signed_ends, failures;
+	double unsigned_seconds; /* since when there have been entries that no signature covers; 0: there are none */
 };
 struct checkpoint_stats checkpoint_stats(void);
 

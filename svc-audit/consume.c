@@ -53,6 +53,21 @@ static void mail_start(const struct service_settings *s)
 		.templates = audit_settings->mail_templates, .names = alert_templates, .n_names = alert_n_templates, .open = alert_open });
 }
 
+/* Of Verify: what it found. All are shown from the start, so that the first of them is a rise. */
+static struct metric verified = { .name = "crm_audit_verifications_total", .help = "Checks of a tenant's chain, by what was found", .type = METRIC_COUNTER, .labels = { "result" } };
+
+static void count_verified(const char *result, int64_t n)
+{
+	metric_add(metric_series(&verified, str_of(result)), n);
+}
+
+static void metrics_start(void)
+{
+	count_verified("valid", 0);
+	count_verified("invalid", 0);
+	count_verified("failed", 0);
+}
+
 void audit_start(const struct service_settings *s, struct event_base *base, struct db *db)
 {
 	if (!*s->bus_url)
@@ -72,6 +87,7 @@ void audit_start(const struct service_settings *s, struct event_base *base, stru
 		.handle = handle,
 	});
 	feed_start(s, base, db);
+	metrics_start();
 }
 
 void audit_stop(void)
@@ -86,14 +102,15 @@ void audit_stop(void)
 void audit_metrics(struct buf *out)
 {
 	struct checkpoint_stats k = checkpoint_stats();
+	struct consumer *const both[] = { consumer, feed_consumer() };
 
 	if (!consumer)
 		return;
-	feed_metrics(out);
-	consumer_metrics(consumer, out);
+	consumers_metrics(both, feed_consumer() ? 2 : 1, out);
 	metrics_one(out, "crm_audit_alerts_fired_total", "counter", "Alert rules that fired", (double)alerts_fired());
 	metrics_one(out, "crm_audit_checkpoints_total", "counter", "Ends of chains signed", (double)k.signed_ends);
 	metrics_one(out, "crm_audit_checkpoint_failures_total", "counter", "Rounds of signing that failed", (double)k.failures);
+	metrics_one(out, "crm_audit_unsigned_seconds", "gauge", "Since when there have been entries that no checkpoint covers; 0: there are none", k.unsigned_seconds);
 }
 
 static void reply(struct rpc_call *call, const struct chain_report *r)
@@ -131,6 +148,7 @@ void audit_verify(struct rpc_call *call, struct db_conn *db)
 		s = chain_verify(c, call->who.tenant_id, public_key, call->deadline_us, &report);
 	PQfinish(c);
 	pthread_mutex_unlock(&verifying);
+	count_verified(s != STATUS_OK ? "failed" : report.valid ? "valid" : "invalid", 1);
 	if (s == STATUS_OK)
 		reply(call, &report);
 	else

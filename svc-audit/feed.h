@@ -42,7 +42,7 @@ struct db;
 struct event_base;
 void feed_start(const struct service_settings *s, struct event_base *base, struct db *db);
 void feed_stop(void);
-void feed_metrics(struct buf *out);
+struct consumer *feed_consumer(void); /* NULL: it does not run */
 
 /* Before the first call; rules are kept. */
 void feed_open(const struct feed_rules *rules);

@@ -3,7 +3,6 @@
 #include "events/consumer.h"
 #include "svc-audit/audit.h"
 #include "svc-audit/feed.h"
-#include "telemetry/metrics.h"
 
 #define EXPIRE_EVERY_S 600
 #define EXPIRE_AGAIN_S 1    /* when a batch was full */
@@ -70,17 +69,7 @@ void feed_stop(void)
 	me.expire = NULL;
 }
 
-void feed_metrics(struct buf *out)
+struct consumer *feed_consumer(void)
 {
-	struct consumer_stats c;
-
-	if (!me.consumer)
-		return;
-	c = consumer_stats(me.consumer);
-	metrics_one(out, "crm_feed_healthy", "gauge", "1: the last round reached PostgreSQL and the bus", c.healthy);
-	metrics_one(out, "crm_feed_events_total", "counter", "Events that were put into the feed", (double)c.events);
-	metrics_one(out, "crm_feed_duplicates_total", "counter", "Events that were there before", (double)c.duplicates);
-	metrics_one(out, "crm_feed_dead_letters_total", "counter", "Events that went to a dead-letter topic", (double)c.dead);
-	metrics_one(out, "crm_feed_failures_total", "counter", "Rounds that did not get through", (double)c.failures);
-	metrics_one(out, "crm_feed_lag_seconds", "gauge", "Age of the newest event when it was put into the feed", c.lag_seconds);
+	return me.consumer;
 }

@@ -122,5 +122,5 @@ void consume_stop(void)
 void consume_metrics(struct buf *out)
 {
 	if (consumer)
-		consumer_metrics(consumer, out);
+		consumers_metrics(&consumer, 1, out);
 }

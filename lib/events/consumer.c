@@ -56,7 +56,8 @@ struct consumer {
 	const struct event **run; /* [BATCH] */
 	size_t n;
 
-	pthread_mutex_t lock; /* guards stats */
+	pthread_mutex_t lock; /* guards stats, front_us */
+	int64_t front_us;     /* wall clock: when the oldest event in hand came to be; 0: the last look found nothing */
 	struct consumer_stats stats;
 };
 
@@ -334,13 +335,15 @@ static enum status apply_batch(struct consumer *c)
 	return s;
 }
 
-static void note_lag(struct consumer *c)
+/* Stays until the next look, so that the age of what cannot be done grows. */
+static void note_front(struct consumer *c, size_t n)
 {
-	const struct item *last = &c->items[c->n - 1];
+	int64_t front = 0;
 
+	for (size_t i = 0; i < n && !front; i++)
+		front = c->items[i].valid ? c->items[i].event.time_us : 0;
 	pthread_mutex_lock(&c->lock);
-	if (last->valid)
-		c->stats.lag_seconds = (double)(clock_us() - last->event.time_us) / 1e6;
+	c->front_us = front;
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -380,15 +383,16 @@ static enum status round_once(struct consumer *c)
 		s = bus_consumer_poll(c->bus, POLL_MS, BATCH, &messages, &n);
 	if (s != STATUS_OK)
 		c->topics_ready = false; /* a broker that was replaced has none */
+	if (s == STATUS_OK && n == 0)
+		note_front(c, 0);
 	if (s != STATUS_OK || n == 0)
 		return s;
 	decode(c, messages, n);
+	note_front(c, n);
 	s = apply_batch(c);
 	if (s == STATUS_OK)
 		s = bus_consumer_commit(c->bus, n);
-	if (s == STATUS_OK)
-		note_lag(c);
-	else
+	if (s != STATUS_OK)
 		bus_consumer_rewind(c->bus);
 	return s;
 }
@@ -483,7 +487,9 @@ struct consumer_stats consumer_stats(struct consumer *c)
 
 	pthread_mutex_lock(&c->lock);
 	s = c->stats;
+	s.lag_seconds = c->front_us ? (double)(clock_us() - c->front_us) / 1e6 : 0;
 	pthread_mutex_unlock(&c->lock);
+	s.name = c->name;
 	s.healthy = __atomic_load_n(&c->through, __ATOMIC_ACQUIRE) && clock_mono_us() - __atomic_load_n(&c->moved_at, __ATOMIC_ACQUIRE) < STUCK_US;
 	return s;
 }

@@ -42,11 +42,12 @@ void consumer_stop(struct consumer *c);
 struct consumer_stats {
 	uint64_t events, duplicates, retries, dead, failures;
 	bool healthy;          /* the last round reached PostgreSQL and the bus, less than 60 s ago */
-	double lag_seconds;    /* age of the newest event when it was done */
+	double lag_seconds;    /* age of the oldest event that was read and is not done; 0: nothing waits */
+	const char *name;
 };
 struct consumer_stats consumer_stats(struct consumer *c);
-/* The same as lines of /metrics. */
+/* The same as lines of /metrics, of all consumers of this program, at most 4. Before they are stopped. */
 struct buf;
-void consumer_metrics(struct consumer *c, struct buf *out);
+void consumers_metrics(struct consumer *const *rows, size_t n, struct buf *out);
 
 #endif

@@ -1,16 +1,36 @@
-/* What a consumer has done, as lines of /metrics. */
+/* What the consumers of a program have done, as lines of /metrics. */
+#include <stddef.h>
+
 #include "events/consumer.h"
 #include "telemetry/metrics.h"
 
-void consumer_metrics(struct consumer *consumer, struct buf *out)
-{
-	struct consumer_stats c = consumer_stats(consumer);
+#define CONSUMERS_MAX 4
 
-	metrics_one(out, "crm_consumer_healthy", "gauge", "1: the last round reached PostgreSQL and the bus", c.healthy);
-	metrics_one(out, "crm_consumer_events_total", "counter", "Events whose effect was made", (double)c.events);
-	metrics_one(out, "crm_consumer_duplicates_total", "counter", "Events that had been done before", (double)c.duplicates);
-	metrics_one(out, "crm_consumer_retries_total", "counter", "Tries of single events that failed", (double)c.retries);
-	metrics_one(out, "crm_consumer_dead_letters_total", "counter", "Events that went to a dead-letter topic", (double)c.dead);
-	metrics_one(out, "crm_consumer_failures_total", "counter", "Rounds that did not get through", (double)c.failures);
-	metrics_one(out, "crm_consumer_lag_seconds", "gauge", "Age of the newest event when its effect was made", c.lag_seconds);
+static void family(struct buf *out, const struct consumer_stats *rows, size_t n, const char *name, const char *help, size_t offset)
+{
+	metrics_head(out, name, "counter", help);
+	for (size_t i = 0; i < n; i++)
+		metrics_line(out, name, "consumer", str_of(rows[i].name), (double)*(const uint64_t *)(const void *)((const char *)&rows[i] + offset));
+}
+
+void consumers_metrics(struct consumer *const *consumers, size_t n, struct buf *out)
+{
+	struct consumer_stats rows[CONSUMERS_MAX] = { 0 };
+
+	n = n < CONSUMERS_MAX ? n : CONSUMERS_MAX;
+	for (size_t i = 0; i < n; i++)
+		rows[i] = consumer_stats(consumers[i]);
+#define AT(member) offsetof(struct consumer_stats, member)
+	family(out, rows, n, "crm_consumer_events_total", "Events whose effect was made", AT(events));
+	family(out, rows, n, "crm_consumer_duplicates_total", "Events that had been done before", AT(duplicates));
+	family(out, rows, n, "crm_consumer_retries_total", "Tries of single events that failed", AT(retries));
+	family(out, rows, n, "crm_consumer_dead_letters_total", "Events that went to a dead-letter topic", AT(dead));
+	family(out, rows, n, "crm_consumer_failures_total", "Rounds that did not get through", AT(failures));
+#undef AT
+	metrics_head(out, "crm_consumer_healthy", "gauge", "1: the last round reached PostgreSQL and the bus");
+	for (size_t i = 0; i < n; i++)
+		metrics_line(out, "crm_consumer_healthy", "consumer", str_of(rows[i].name), rows[i].healthy);
+	metrics_head(out, "crm_consumer_lag_seconds", "gauge", "Age of the oldest event that was read and is not done; 0: nothing waits");
+	for (size_t i = 0; i < n; i++)
+		metrics_line(out, "crm_consumer_lag_seconds", "consumer", str_of(rows[i].name), rows[i].lag_seconds);
 }
