@@ -6,12 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/codec.h"
 #include "base/log.h"
 #include "resource/engine.h"
 #include "resource/handler.h"
+#include "telemetry/metrics.h"
 
 #define LOOK_MS 500
+#define MEASURE_US (10LL * 1000000)
 #define MAX_KINDS 32
 /* The columns that events and answers know. */
 #define JOB_JSON "to_jsonb(j) - '{payload,caller,position,attempts,lease_by,lease_until}'::text[]"
@@ -25,6 +28,17 @@ static struct {
 	char me[UUID_TEXT + 1];
 	atomic_bool busy, stopping;
 } jobs;
+
+static struct metric queued = { .name = "crm_jobs_queued", .help = "Jobs that wait for a worker, of all tenants", .type = METRIC_GAUGE };
+static struct metric running = { .name = "crm_jobs_running", .help = "Jobs that have been begun and are not over", .type = METRIC_GAUGE };
+static struct metric oldest = { .name = "crm_jobs_oldest_seconds", .help = "Age of the oldest job that is not over; 0: there is none", .type = METRIC_GAUGE };
+static struct metric steps = { .name = "crm_jobs_steps_total", .help = "Steps of jobs: done, again (they will be tried again) or failed with their job", .type = METRIC_COUNTER,
+	.labels = { "outcome" } };
+
+static void count_step(const char *outcome, int64_t n)
+{
+	metric_add(metric_series(&steps, str_of(outcome)), n);
+}
 
 void jobs_kind(const char *kind, jobs_step step, void *arg)
 {
@@ -262,18 +276,41 @@ static bool step(struct db_conn *db, const struct claim *c)
 		db_rollback(db);
 	if (s == STATUS_OK) {
 		more = j.position < j.total;
+		count_step("done", 1);
 	} else if (ours && !may_try_again(s)) {
 		log_warn("JOBS-STEP", "job %s (%s) failed: %s", c->id, kind, status_name(s));
 		job_fail(db, c, &call, attempts > JOBS_MAX_ATTEMPTS ? "It was begun several times and never got on" : status_text(s));
+		count_step("failed", 1);
+	} else if (ours) {
+		count_step("again", 1);
 	}
 	arena_fini(&call.arena);
 	return more;
+}
+
+/* On a worker that is at it anyway, now and then. */
+static void measure(struct db_conn *db)
+{
+	static int64_t next; /* one at a time: jobs.busy */
+	PGresult *res = NULL;
+
+	if (clock_mono_us() < next)
+		return;
+	next = clock_mono_us() + MEASURE_US;
+	if (db_begin(db, (struct str){ 0 }) == STATUS_OK && db_exec(db, &res, "SELECT q.queued, q.running, q.oldest_seconds FROM job_queue() q", 0, NULL) == STATUS_OK) {
+		metric_set(metric_series(&queued), col_i64(res, 0, 0));
+		metric_set(metric_series(&running), col_i64(res, 0, 1));
+		metric_set(metric_series(&oldest), col_i64(res, 0, 2));
+	}
+	PQclear(res);
+	db_rollback(db);
 }
 
 static void run_all(struct db_conn *db, void *arg)
 {
 	struct claim c;
 
+	measure(db);
 	while (!atomic_load(&jobs.stopping) && claim_next(db, &c)) {
 		db_limit(db, c.scope);
 		while (!atomic_load(&jobs.stopping) && step(db, &c))
@@ -301,6 +338,12 @@ void jobs_start(struct event_base *base, struct db *db, const char *schema_name)
 {
 	const struct timeval every = { .tv_usec = LOOK_MS * 1000 };
 
+	metric_register(&queued);
+	metric_register(&running);
+	metric_register(&oldest);
+	count_step("done", 0);
+	count_step("again", 0);
+	count_step("failed", 0);
 	uuid7(jobs.me);
 	jobs.schema = schema_name;
 	jobs.db = db;

@@ -8,12 +8,21 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "base/clock.h"
 #include "base/wire.h"
+#include "telemetry/metrics.h"
 
 #define TURN_MS 500
 #define TEMPLATE_MAX 16384
 #define TEMPLATES_MAX 16
 #define FROM_NAME "CRM"
+
+#define MEASURE_US (10LL * 1000000)
+
+static struct metric sent = { .name = "crm_mail_total", .help = "Tries to send a mail: sent, later (it is tried again) or refused for good", .type = METRIC_COUNTER, .labels = { "outcome" } };
+static struct metric waiting = { .name = "crm_mail_waiting", .help = "Mails in the queue, those to be tried again included", .type = METRIC_GAUGE };
+static struct metric refused = { .name = "crm_mail_refused", .help = "Mails in the queue that will not be sent", .type = METRIC_GAUGE };
+static struct metric oldest = { .name = "crm_mail_oldest_seconds", .help = "Age of the oldest mail that waits; 0: none does", .type = METRIC_GAUGE };
 
 static struct mail_queue_config settings;
 static char *texts[TEMPLATES_MAX];
@@ -21,6 +30,7 @@ static struct mailer *mailer;
 static PGconn *conn;
 static pthread_t thread;
 static bool running;
+static int64_t measure_at; /* monotonic */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 
@@ -89,6 +99,13 @@ static enum mail_outcome deliver(const struct letter *l, char why[MAIL_WHY])
 	return outcome;
 }
 
+static void count_sent(enum mail_outcome outcome, int64_t n)
+{
+	static const char *const words[] = { [MAIL_SENT] = "sent", [MAIL_LATER] = "later", [MAIL_REFUSED] = "refused" };
+
+	metric_add(metric_series(&sent, str_of(words[outcome])), n);
+}
+
 static void settle(PGconn *db, const struct letter *l, enum mail_outcome outcome, const char *why)
 {
 	/* 10 s, 20 s, 40 s … 1 h: a server that is down for a weekend loses nothing */
@@ -99,6 +116,7 @@ static void settle(PGconn *db, const struct letter *l, enum mail_outcome outcome
 	};
 
 	PQclear(PQexecParams(db, sql[outcome], 1, NULL, &l->id, NULL, NULL, 0));
+	count_sent(outcome, 1);
 	if (outcome == MAIL_LATER)
 		log_warn("MAIL-LATER", "mail %s (%s) waits: %s", l->id, l->template, why);
 	else if (outcome == MAIL_REFUSED)
@@ -160,11 +178,38 @@ static bool rest(void)
 	return on;
 }
 
+static void set_cell(struct metric *m, const PGresult *res, int column)
+{
+	int64_t n = 0;
+
+	if (str_to_i64(str_of(PQgetvalue(res, 0, column)), &n))
+		metric_set(metric_series(m), n);
+}
+
+static void measure(PGconn *db)
+{
+	PGresult *res;
+
+	if (clock_mono_us() < measure_at)
+		return;
+	measure_at = clock_mono_us() + MEASURE_US;
+	res = PQexec(db, "SELECT count(*) FILTER (WHERE refused_at IS NULL), count(*) FILTER (WHERE refused_at IS NOT NULL),"
+			 " coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE refused_at IS NULL))::bigint, 0) FROM mail_queue");
+	if (PQresultStatus(res) == PGRES_TUPLES_OK) {
+		set_cell(&waiting, res, 0);
+		set_cell(&refused, res, 1);
+		set_cell(&oldest, res, 2);
+	}
+	PQclear(res);
+}
+
 static void *loop(void *unused)
 {
 	while (rest()) {
 		bool on = true;
 
+		if (connected())
+			measure(conn);
 		while (on && connected() && mail_queue_turn(conn)) {
 			pthread_mutex_lock(&lock);
 			on = running;
@@ -207,6 +252,11 @@ void mail_queue_init(const struct mail_queue_config *c)
 		log_die("MAIL-URL", "MAIL_URL: %s", why);
 	for (size_t i = 0; i < c->n_names; i++)
 		texts[i] = load(c->templates, c->names[i]);
+	for (enum mail_outcome o = MAIL_SENT; o <= MAIL_REFUSED; o++)
+		count_sent(o, 0);
+	metric_register(&waiting);
+	metric_register(&refused);
+	metric_register(&oldest);
 }
 
 void mail_queue_start(const struct mail_queue_config *c)

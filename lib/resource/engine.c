@@ -9,6 +9,7 @@
 #include "resource/internal.h"
 #include "resource/notices.h"
 #include "resource/report.h"
+#include "resource/write.h"
 
 struct engine engine;
 
@@ -99,6 +100,7 @@ void resource_init(const struct schema *s, struct db *db, const struct op *ops, 
 {
 	const struct resource **rows = xcalloc(n ? n : 1, sizeof(*rows));
 
+	idempotency_init();
 	engine.schema = s;
 	engine.db = db;
 	engine.schema_name = schema_name;

@@ -10,6 +10,7 @@
 #include "db/row.h"
 #include "events/relay.h"
 #include "resource/write.h"
+#include "telemetry/metrics.h"
 
 #define NIL_UUID "00000000-0000-0000-0000-000000000000"
 
@@ -51,13 +52,31 @@ static bool reply_decode(struct rpc_call *call, struct str hex, struct str *out)
 	return hex_decode((struct str){ hex.p + 2, hex.n - 2 }, bytes, n);
 }
 
+static struct metric repeats = { .name = "crm_idempotency_repeats_total", .type = METRIC_COUNTER, .labels = { "outcome" },
+	.help = "Writes whose key had been used: replayed, or refused as another request (mismatch) or as not done yet (running)" };
+
+static void count_repeat(const char *outcome, int64_t n)
+{
+	metric_add(metric_series(&repeats, str_of(outcome)), n);
+}
+
+void idempotency_init(void)
+{
+	count_repeat("replayed", 0);
+	count_repeat("mismatch", 0);
+	count_repeat("running", 0);
+}
+
 static void replay(struct rpc_call *call, const PGresult *res)
 {
+	bool done = !PQgetisnull(res, 0, 1), same = done && PQgetvalue(res, 0, 0)[0] == 't';
+
+	count_repeat(same ? "replayed" : done ? "mismatch" : "running", 1);
 	struct str reply;
 
-	if (PQgetisnull(res, 0, 1))
+	if (!done)
 		rpc_reply_error(call, STATUS_IDEMPOTENCY_RUNNING, NULL);
-	else if (PQgetvalue(res, 0, 0)[0] != 't')
+	else if (!same)
 		rpc_reply_error(call, STATUS_IDEMPOTENCY_MISMATCH, NULL);
 	else if (!reply_decode(call, row_text(res, 0, 1), &reply))
 		rpc_reply_error(call, STATUS_INTERNAL, NULL);
@@ -68,10 +87,12 @@ static void replay(struct rpc_call *call, const PGresult *res)
 /* A key that another transaction still holds after lock_timeout. */
 static void begin_failed(struct db_conn *db, struct rpc_call *call, enum status s)
 {
-	if (strcmp(db_sqlstate(db), "55P03") == 0)
+	if (strcmp(db_sqlstate(db), "55P03") == 0) {
+		count_repeat("running", 1);
 		rpc_reply_retry(call, STATUS_IDEMPOTENCY_RUNNING, NULL, 1000);
-	else
-		rpc_reply_error(call, s, NULL);
+		return;
+	}
+	rpc_reply_error(call, s, NULL);
 }
 
 enum idem idempotent_begin(struct db_conn *db, struct rpc_call *call)

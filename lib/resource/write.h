@@ -30,6 +30,9 @@ struct mask {
 /* Adds a packed list: a run of varints of at most five bytes each. False: malformed, or too many. */
 bool mask_packed(struct mask *m, struct str bytes);
 
+/* Shows the counter of repeated keys from the start. */
+void idempotency_init(void);
+
 /* Makes the statement of w->kind. Any thread. */
 void write_build(struct write *w);
 /* OP_UPSERT, on the loop: both sets of values from what was sent. The outcome of values_parse. */
