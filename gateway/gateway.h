@@ -40,7 +40,8 @@ struct feed;
 /* Numbers of one thread, published for /metrics once a second. */
 struct worker_numbers {
 	struct http_stats http;
-	size_t principals, refs, feed_clients;
+	struct principals_stats principals;
+	size_t refs, feed_clients;
 	struct rpc_service_stats services[SERVICES_MAX * 4];
 	size_t n_services;
 };

@@ -8,6 +8,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t some = PTHREAD_COND_INITIALIZER;
 static struct job *first, **last = &first;
+static struct jobs_stats stats;
 
 static void *loop(void *unused)
 {
@@ -21,8 +22,13 @@ static void *loop(void *unused)
 		first = j->next;
 		if (!first)
 			last = &first;
+		stats.waiting--;
+		stats.running++;
 		pthread_mutex_unlock(&lock);
 		j->run(j);
+		pthread_mutex_lock(&lock);
+		stats.running--;
+		pthread_mutex_unlock(&lock);
 		handoff_push(j->back, &j->node);
 	}
 	return NULL;
@@ -38,6 +44,16 @@ void jobs_start(unsigned threads)
 	}
 }
 
+struct jobs_stats jobs_stats(void)
+{
+	struct jobs_stats s;
+
+	pthread_mutex_lock(&lock);
+	s = stats;
+	pthread_mutex_unlock(&lock);
+	return s;
+}
+
 void jobs_submit(struct job *j, struct handoff *back, void (*run)(struct job *j), void (*done)(struct job *j))
 {
 	j->back = back;
@@ -47,6 +63,7 @@ void jobs_submit(struct job *j, struct handoff *back, void (*run)(struct job *j)
 	pthread_mutex_lock(&lock);
 	*last = j;
 	last = &j->next;
+	stats.waiting++;
 	pthread_cond_signal(&some);
 	pthread_mutex_unlock(&lock);
 }

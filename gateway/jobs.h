@@ -20,6 +20,11 @@ struct job {
 void jobs_start(unsigned threads);
 /* back: of the worker that submits, initialised with jobs_done. */
 void jobs_submit(struct job *j, struct handoff *back, void (*run)(struct job *j), void (*done)(struct job *j));
+/* Jobs that wait for a thread, and those that are on one. Any thread. */
+struct jobs_stats {
+	unsigned waiting, running;
+};
+struct jobs_stats jobs_stats(void);
 /* handoff's wake function; arg is the handoff. */
 void jobs_done(void *arg);
 

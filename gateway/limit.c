@@ -1,6 +1,7 @@
 /* Steps: rate limits, by address before the token is looked at, by user or tenant after. */
 #include "base/clock.h"
 #include "gateway/request.h"
+#include "gateway/telemetry.h"
 
 static const struct rate_policy *policy_of(const struct dialect *d, const char *match)
 {
@@ -44,6 +45,7 @@ static enum step_result judge(struct request *r, const struct rate_verdict *v)
 		r->limit.delay_us = v->delay_us;
 	if (!v->refused)
 		return STEP_NEXT;
+	telemetry_limited(r->sel.face->dialect->name, v->policy);
 	r->retry_after_s = (uint32_t)((v->retry_us + 999999) / 1000000);
 	return reply_error(r, STATUS_RATE_LIMIT_EXCEEDED, NULL);
 }

@@ -14,6 +14,7 @@
 #include "gateway/telemetry.h"
 #include "rpc/nng_threads.h"
 #include "telemetry/health.h"
+#include "telemetry/process.h"
 
 static struct gateway gateway;
 
@@ -139,6 +140,9 @@ int main(int argc, char **argv)
 	make_shared_state(g);
 	open_blobs(g);
 	jobs_start((unsigned)g->settings.job_threads);
+	process_disk_watch("export", g->settings.export_dir);
+	if (strncmp(g->settings.blob.url, "file:", 5) == 0)
+		process_disk_watch("blobs", g->settings.blob.url + 5);
 	telemetry_init(strcmp(g->settings.log_level, "debug") == 0);
 	load_dialects(g);
 	rpc_nng_start();

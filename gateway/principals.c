@@ -8,6 +8,7 @@
 struct principals {
 	struct principal_entry *rows; /* least recently used first */
 	size_t max;
+	uint64_t hits, misses;
 };
 
 struct principals *principals_new(size_t max)
@@ -52,12 +53,14 @@ struct principal_entry *principals_get(struct principals *p, const uint8_t key[3
 	struct principal_entry *e;
 
 	HASH_FIND(hh, p->rows, key, 32, e);
+	if (e && e->until_us <= now_us) {
+		principals_drop(p, e);
+		e = NULL;
+	}
+	p->hits += e != NULL;
+	p->misses += !e;
 	if (!e)
 		return NULL;
-	if (e->until_us <= now_us) {
-		principals_drop(p, e);
-		return NULL;
-	}
 	if (e->hh.next) { /* to the end: most recently used */
 		HASH_DEL(p->rows, e);
 		HASH_ADD(hh, p->rows, key, 32, e);
@@ -92,6 +95,11 @@ struct principal_entry *principals_put(struct principals *p, const uint8_t key[3
 	e->cached = true;
 	HASH_ADD(hh, p->rows, key, 32, e);
 	return e;
+}
+
+struct principals_stats principals_stats(const struct principals *p)
+{
+	return (struct principals_stats){ HASH_COUNT(p->rows), p->hits, p->misses };
 }
 
 size_t principals_count(const struct principals *p)

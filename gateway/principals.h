@@ -38,6 +38,11 @@ struct principal_entry *principals_put(struct principals *p, const uint8_t key[3
 void principals_drop(struct principals *p, struct principal_entry *e);
 void principals_hold(struct principal_entry *e);
 void principals_rele(struct principal_entry *e);
+struct principals_stats {
+	size_t entries;
+	uint64_t hits, misses; /* of principals_get */
+};
+struct principals_stats principals_stats(const struct principals *p);
 size_t principals_count(const struct principals *p);
 
 #endif

@@ -9,6 +9,8 @@ struct route_series *route_series_new(void);
 void route_series_clear(struct route_series *s); /* the routes are about to go */
 /* When a request is answered, on its worker's thread. */
 void telemetry_answered(struct request *r, int http);
+/* A policy refused a request. Both words are of a dialect's file. Any thread. */
+void telemetry_limited(const char *dialect, const char *policy);
 /* Copies the worker's numbers to where the control thread may read them. */
 void telemetry_publish(struct worker *w);
 /* Hook of the admin port: gauges and counters of all workers. arg: struct gateway. */

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/arena.h"
 #include "http/tls.h"
@@ -51,6 +52,20 @@ struct tls *tls_new(const char *cert_file, const char *key_file, const char **wh
 SSL_CTX *tls_context(struct tls *t)
 {
 	return t->outer;
+}
+
+int64_t tls_expires(struct tls *t)
+{
+	const X509 *cert;
+	struct tm end;
+	int64_t seconds = 0;
+
+	pthread_mutex_lock(&t->lock);
+	cert = SSL_CTX_get0_certificate(t->now);
+	if (cert && ASN1_TIME_to_tm(X509_get0_notAfter(cert), &end) == 1)
+		seconds = (int64_t)timegm(&end);
+	pthread_mutex_unlock(&t->lock);
+	return seconds;
 }
 
 bool tls_reload(struct tls *t, const char **why)

@@ -11,6 +11,8 @@ struct tls;
 /* NULL: *why says it. */
 struct tls *tls_new(const char *cert_file, const char *key_file, const char **why);
 SSL_CTX *tls_context(struct tls *t); /* for http_server_new; lives as long as t */
+/* When the certificate ends, seconds since 1970; 0: not known. Any thread. */
+int64_t tls_expires(struct tls *t);
 /* Reads the files again; handshakes from now on use them. False: *why, and nothing has changed. */
 bool tls_reload(struct tls *t, const char **why);
 

@@ -267,7 +267,7 @@ def test_a_thousand_wait_at_little_cost_and_all_are_told(fresh):
         numbers = lambda: faults.metrics(faults.port("ADMIN"))
         wait_until(lambda: numbers()["crm_gateway_feed_clients"] >= 1000, 30)
         time.sleep(1.5)
-        calls = numbers()["crm_rpc_client_in_flight" + next(k for k in numbers() if k.startswith("crm_rpc_client_in_flight{instance=\"audit"))[len("crm_rpc_client_in_flight"):]]
+        calls = numbers()["crm_rpc_client_in_flight" + next(k for k in numbers() if k.startswith("crm_rpc_client_in_flight{upstream=\"audit"))[len("crm_rpc_client_in_flight"):]]
         cost = (rss_kb(gateway) - before) / 1024
         assert cost <= 50 or os.environ.get("CRM_VARIANT") == "asan", f"{cost:.1f} MB"
         assert calls < 20 and len(os.listdir(f"/proc/{gateway}/task")) == threads
@@ -276,7 +276,7 @@ def test_a_thousand_wait_at_little_cost_and_all_are_told(fresh):
         r = fresh.native.get("/events", params={"after": "now", "wait": "1s"})
         assert r.status_code == 429 and int(r.headers["Retry-After"]) > 0
         assert fresh.native.get("/events", params={"after": "now"}).status_code == 200
-        audit_calls = lambda: next(v for k, v in numbers().items() if k.startswith('crm_rpc_client_calls_total{instance="audit'))
+        audit_calls = lambda: next(v for k, v in numbers().items() if k.startswith('crm_rpc_client_calls_total{upstream="audit'))
         time.sleep(1.1)
         calls_before = audit_calls()
         lead(fresh, "ToAll")
