@@ -17,7 +17,7 @@ static struct metric duration = {
 /* The same in a few dozen series: what objectives are measured by. With a series per route they would be sums over thousands. */
 static struct metric classes = {
 	.name = "crm_gateway_request_duration_seconds",
-	.help = "The same by class of route (read, write, auth, slow, stream, none) and outcome: ok, refused (4xx) or error (5xx)",
+	.help = "Time to the answer by class of route (read, write, auth, slow, stream, none) and outcome: ok, refused (4xx) or error (5xx)",
 	.type = METRIC_HISTOGRAM,
 	.labels = { "dialect", "class", "outcome" },
 };
@@ -254,7 +254,7 @@ static void print_services(struct buf *out, const struct sums *s)
 static void print_watch(struct buf *out, struct watch_stats w)
 {
 	one(out, "crm_gateway_suspicions_total", "counter", "Refused requests that were counted for the audit log", (double)w.noted);
-	one(out, "crm_gateway_suspicion_reports_total", "counter", "Reports of them that were handed on", (double)w.reported);
+	one(out, "crm_gateway_suspicion_reports_total", "counter", "Reports of refused requests that were handed on", (double)w.reported);
 	one(out, "crm_gateway_suspicions_overflow_total", "counter", "Refused requests that found no place in the table", (double)w.overflow);
 }
 

@@ -16,6 +16,7 @@
 #include "svc-audit/sign.h"
 #include "svc-audit/subject.h"
 #include "telemetry/metrics.h"
+#include "telemetry/process.h"
 
 #define VERIFY_STATEMENT_TIMEOUT_MS 30000
 
@@ -76,6 +77,7 @@ void audit_start(const struct service_settings *s, struct event_base *base, stru
 	audit_signer = signer_load(audit_settings->signing_key_file);
 	signer_public(audit_signer, public_key);
 	checkpoint_start(s->database_url, audit_signer, audit_settings->checkpoint_file);
+	process_disk_watch("checkpoints", audit_settings->checkpoint_file);
 	mail_start(s);
 	consumer = consumer_start(&(struct consumer_config){
 		.name = "audit",
