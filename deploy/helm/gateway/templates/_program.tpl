@@ -67,7 +67,8 @@ EXPORT_DIR: /tmp
 {{- $first := first .Values.listeners -}}
 {{- $url := printf "%s://localhost:%v" (ternary "https" "http" (not (empty .Values.tls.existingSecret))) $first.port }}
 Reach it            kubectl -n {{ .Release.Namespace }} port-forward service/{{ include "crm.fullname" . }} {{ range .Values.listeners }}{{ .port }} {{ end }}&
-Log in              curl -s {{ $url }}/v1/auth/login -H 'Content-Type: application/json' -d '{"email": "…", "password": "…"}'
+First tenant        curl -s {{ $url }}/~saas/api/auth/register -H 'Content-Type: application/json' -d '{"email": "…", "password": "…", "tenantName": "…", "companyName": "…", "firstName": "…", "lastName": "…"}'
+Log in              curl -s {{ $url }}/~saas/api/auth/login -H 'Content-Type: application/json' -d '{"email": "…", "password": "…"}'
 Explore             {{ $url }}/docs
 {{- range .Values.ingress.hosts }}
 {{- if $.Values.ingress.enabled }}

@@ -33,7 +33,7 @@ spec:
       {{- $_ := set $annotations "checksum/dialects" (toJson . | sha256sum) }}
       {{- end }}
       {{- with .Values.secretsRevision }}
-      {{- $_ := set $annotations "crm/secrets-revision" . }}
+      {{- $_ := set $annotations "crm/secrets-revision" (toString .) }}
       {{- end }}
       {{- with merge (deepCopy .Values.podAnnotations) $annotations }}
       annotations:

@@ -90,7 +90,30 @@ spec:
     {{- with .Values.networkPolicy.extraEgress }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-{{- if $f.schema }}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "crm.fullname" . }}-test
+  labels:
+    {{- include "crm.labels" . | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "crm.helperLabels" (list . "test") | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  egress:
+    {{- include "crm.policyDns" . | nindent 4 }}
+    - to:
+        - podSelector:
+            matchLabels:
+              {{- include "crm.selector" . | nindent 14 }}
+      ports:
+        - {port: {{ $f.adminPort }}, protocol: TCP}
+        {{- range .Values.listeners }}
+        - {port: {{ .port }}, protocol: TCP}
+        {{- end }}
+{{- if and $f.schema (eq .Values.migrations.mode "job") }}
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
