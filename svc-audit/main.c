@@ -30,16 +30,15 @@ static const struct setting settings[] = {
 #define N_SETTINGS (sizeof settings / sizeof settings[0])
 
 /* The bus belongs to no service; this one migrates it because it always runs where the bus is read. */
-static void migrate_bus(int argc, char **argv)
+static bool migrate_bus(struct migrate_config *c)
 {
-	const char *url;
+	char *url = service_setting("BUS_URL");
+	bool here = !*url || bus_is_postgres(url);
 
-	if (argc < 2 || strcmp(argv[1], "migrate"))
-		return;
-	url = service_setting("BUS_URL");
+	free(url);
 	settings_load(settings, N_MIGRATE_SETTINGS, &own);
-	if (*own.bus_owner_database_url && (!*url || bus_is_postgres(url)))
-		bus_migrate(own.bus_owner_database_url, own.bus_schema_dir);
+	*c = (struct migrate_config){ .url = own.bus_owner_database_url, .schema = "bus", .dir = own.bus_schema_dir };
+	return here && *own.bus_owner_database_url;
 }
 
 /* Of all services: the log has entries about everybody's entities. */
@@ -83,6 +82,7 @@ int main(int argc, char **argv)
 		.start = start,
 		.stop = audit_stop,
 		.metrics = audit_metrics,
+		.migrates = migrate_bus,
 	};
 
 	if (argc > 1 && strcmp(argv[1], "verify") == 0)
@@ -90,6 +90,5 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "public-key") == 0)
 		return audit_public_key_main(argc - 1, argv + 1);
 	audit_settings = &own;
-	migrate_bus(argc, argv);
 	return service_main(&s, argc, argv);
 }

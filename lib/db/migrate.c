@@ -1,108 +1,74 @@
-/* Forward-only migrations: each file once, in order, one process at a time, never waiting long for a lock. */
+/* Forward-only migrations: each file once, in order, one process at a time, nobody waiting long for a lock of ours. */
 #include "db/migrate.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <libpq-fe.h>
-#include <stdio.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/buf.h"
-#include "base/codec.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "db/db.h"
 
-#define MAX_FILES 1000
-#define MAX_FILE_BYTES (4u << 20)
-#define CONNECT_SECONDS 30
-#define LOCK_TRIES 60      /* of 2 s each: a table that is never free for 2 s needs an operator */
-#define TURN_TRIES 3000    /* of 100 ms each: another process is migrating */
+#define LOCK_TRIES 60   /* a table that is never free needs an operator */
+#define TURN_S 300      /* another process is migrating */
+#define SAY_S 5         /* a line so often while waiting */
+#define WATCH_MS 200
 
 struct migration_run {
-	PGconn *c;
-	const char *schema, *dir;
+	const struct migrate_config *config;
+	PGconn *c, *watch;
 	struct arena arena;
+	char state[6], error[1000]; /* of the last statement that failed */
+	bool cancelled;
 };
 
-static bool is_migration(const char *name)
-{
-	size_t n = strlen(name);
+/* -- the connection */
 
-	return n > 8 && isdigit((unsigned char)name[0]) && isdigit((unsigned char)name[1]) && isdigit((unsigned char)name[2]) && name[3] == '_' &&
-	    strcmp(name + n - 4, ".sql") == 0;
+static const char *first_line(struct migration_run *m, const char *text)
+{
+	return arena_strdup(&m->arena, (struct str){ text, strcspn(text, "\n") });
 }
 
-static int by_name(const void *a, const void *b)
+static PGconn *dial(const struct migrate_config *config)
 {
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
+	const char *const keys[] = { "connect_timeout", "fallback_application_name", "dbname", NULL };
+	const char *const values[] = { "5", "crm-migrate", config->url, NULL };
+
+	return PQconnectdbParams(keys, values, 1);
 }
 
-int migrate_files(struct arena *a, const char *dir, const char *const **names)
+static void check_url(const struct migrate_config *config)
 {
-	const char **list = arena_alloc(a, MAX_FILES * sizeof(*list));
-	DIR *d = opendir(dir);
-	struct dirent *e;
-	int n = 0;
+	char *error = NULL;
+	PQconninfoOption *options = PQconninfoParse(config->url, &error);
 
-	*names = list;
-	if (!d)
-		return -1;
-	for (e = readdir(d); e && n < MAX_FILES; e = readdir(d)) {
-		if (is_migration(e->d_name))
-			list[n++] = arena_strdup(a, str_of(e->d_name));
-	}
-	closedir(d);
-	qsort(list, (size_t)n, sizeof(*list), by_name);
-	return n;
+	if (!options)
+		log_die("MIGRATE-CONNECT", "schema %s: the URL is not one: %s", config->schema, error ? error : "no memory");
+	PQconninfoFree(options);
 }
 
-static void read_file(const char *path, struct buf *into)
+/* The database may be starting, or its roles may be on their way. */
+static void open_connection(struct migration_run *m)
 {
-	FILE *f = fopen(path, "re");
-	char part[8192];
-	size_t n;
+	int64_t began = clock_mono_us(), said = began - SAY_S * 1000000, now;
 
-	if (!f)
-		log_die("MIGRATE-READ", "%s: %s", path, strerror(errno));
-	do {
-		n = fread(part, 1, sizeof(part), f);
-		buf_put(into, part, n);
-	} while (n > 0 && into->n <= MAX_FILE_BYTES);
-	if (ferror(f) || into->n > MAX_FILE_BYTES || (into->n && memchr(into->p, 0, into->n)))
-		log_die("MIGRATE-READ", "%s: unreadable, too large or not text", path);
-	fclose(f);
-}
-
-/* {{schema}} becomes the schema's name. */
-static char *with_schema(struct arena *a, struct buf *text, const char *schema)
-{
-	const char *mark = "{{schema}}", *from = buf_cstr(text), *hit = strstr(from, mark);
-	struct buf out = { 0 };
-	char *sql;
-
-	for (; hit; hit = strstr(from, mark)) {
-		buf_put(&out, from, (size_t)(hit - from));
-		buf_z(&out, schema);
-		from = hit + strlen(mark);
-	}
-	buf_z(&out, from);
-	sql = arena_strdup(a, buf_view(&out));
-	buf_fini(&out);
-	return sql;
-}
-
-static void connect_owner(struct migration_run *m, const char *url)
-{
-	for (int second = 0;; second++) {
-		m->c = PQconnectdb(url);
+	check_url(m->config);
+	for (;;) {
+		m->c = dial(m->config);
 		if (PQstatus(m->c) == CONNECTION_OK)
 			return;
-		if (second >= CONNECT_SECONDS)
-			log_die("MIGRATE-CONNECT", "schema %s: %s", m->schema, PQerrorMessage(m->c));
+		now = clock_mono_us();
+		if (now - began >= m->config->wait_s * 1000000)
+			log_die("MIGRATE-CONNECT", "schema %s: no database within %ld s: %s", m->config->schema, m->config->wait_s, first_line(m, PQerrorMessage(m->c)));
+		if (now - said >= SAY_S * 1000000) {
+			log_info("MIGRATE-WAIT", "schema %s: the database is not there yet (%d of %ld s): %s", m->config->schema, (int)((now - began) / 1000000),
+			    m->config->wait_s, first_line(m, PQerrorMessage(m->c)));
+			said = now;
+		}
 		PQfinish(m->c);
-		sleep(1);
+		usleep(500000);
 	}
 }
 
@@ -112,15 +78,17 @@ static void must(struct migration_run *m, const char *what, const char *sql)
 	ExecStatusType s = PQresultStatus(r);
 
 	if (s != PGRES_COMMAND_OK && s != PGRES_TUPLES_OK)
-		log_die("MIGRATE-FAILED", "schema %s, %s: %s", m->schema, what, PQerrorMessage(m->c));
+		log_die("MIGRATE-FAILED", "schema %s, %s: %s", m->config->schema, what, PQerrorMessage(m->c));
 	PQclear(r);
 }
 
+/* A session's lock, asked for again and again: who waited inside of a statement would hold up CREATE INDEX CONCURRENTLY. */
 static void take_turn(struct migration_run *m)
 {
-	const char *sql = arena_printf(&m->arena, "SELECT pg_try_advisory_lock(hashtext('crm.migrate'), hashtext('%s'))", m->schema);
+	const char *sql = arena_printf(&m->arena, "SELECT pg_try_advisory_lock(hashtext('crm.migrate'), hashtext('%s'))", m->config->schema);
+	int64_t began = clock_mono_us(), said = began, now = began;
 
-	for (int i = 0; i < TURN_TRIES; i++) {
+	for (; now - began < TURN_S * 1000000L; now = clock_mono_us()) {
 		PGresult *r = PQexec(m->c, sql);
 		bool ours = PQresultStatus(r) == PGRES_TUPLES_OK && PQgetvalue(r, 0, 0)[0] == 't';
 
@@ -129,104 +97,274 @@ static void take_turn(struct migration_run *m)
 			return;
 		if (PQstatus(m->c) != CONNECTION_OK)
 			break;
+		if (now - said >= SAY_S * 1000000) {
+			log_info("MIGRATE-WAIT", "schema %s: another process is migrating (%d s)", m->config->schema, (int)((now - began) / 1000000));
+			said = now;
+		}
 		usleep(100000);
 	}
-	log_die("MIGRATE-LOCK", "schema %s: another process has been migrating for too long: %s", m->schema, PQerrorMessage(m->c));
+	log_die("MIGRATE-LOCK", "schema %s: another process has been migrating for too long: %s", m->config->schema, PQerrorMessage(m->c));
 }
 
-static void prepare_session(struct migration_run *m)
+static void set_session(struct migration_run *m)
 {
 	must(m, "session", arena_printf(&m->arena,
-	    "SET client_min_messages = warning; SET search_path = %s, extensions; SET statement_timeout = 0; SET lock_timeout = '2s'", m->schema));
-	take_turn(m);
+	    "SET client_min_messages = warning; SET search_path = %s, extensions; SET statement_timeout = 0; SET lock_timeout = '2s'", m->config->schema));
+}
+
+/* The column came later than the table; ADD COLUMN IF NOT EXISTS would lock out readers each time. */
+static void make_table(struct migration_run *m)
+{
 	must(m, "version table", arena_printf(&m->arena,
-	    "CREATE TABLE IF NOT EXISTS migration (name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());"
-	    "GRANT SELECT ON migration TO %s_app, %s_relay", m->schema, m->schema));
+	    "CREATE TABLE IF NOT EXISTS migration (name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(), oldest_program integer);"
+	    "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'migration'::regclass AND attname = 'oldest_program')"
+	    " THEN ALTER TABLE migration ADD COLUMN oldest_program integer; END IF; END $$;"
+	    "GRANT SELECT ON migration TO %s_app, %s_relay", m->config->schema, m->config->schema));
 }
 
 /* True when the file was applied before; exits when it was another text then. */
-static bool is_applied(struct migration_run *m, const char *name, const char *checksum)
+static bool is_applied(struct migration_run *m, const struct migrate_file *f)
 {
-	const char *params[] = { name };
+	const char *params[] = { f->name };
 	PGresult *r = PQexecParams(m->c, "SELECT checksum FROM migration WHERE name = $1", 1, NULL, params, NULL, NULL, 0);
 	bool found;
 
 	if (PQresultStatus(r) != PGRES_TUPLES_OK)
-		log_die("MIGRATE-FAILED", "schema %s, %s: %s", m->schema, name, PQerrorMessage(m->c));
+		log_die("MIGRATE-FAILED", "schema %s, %s: %s", m->config->schema, f->name, PQerrorMessage(m->c));
 	found = PQntuples(r) == 1;
-	if (found && strcmp(PQgetvalue(r, 0, 0), checksum) != 0)
-		log_die("MIGRATE-CHANGED", "schema %s: %s/%s was changed after it was applied; put the change into a new file", m->schema, m->dir, name);
+	if (found && strcmp(PQgetvalue(r, 0, 0), f->checksum) != 0)
+		log_die("MIGRATE-CHANGED", "schema %s: %s/%s was changed after it was applied; put the change into a new file", m->config->schema, m->config->dir, f->name);
 	PQclear(r);
 	return found;
 }
 
-static bool run(PGconn *c, const char *sql, char sqlstate[6])
-{
-	PGresult *r = PQexec(c, sql);
-	ExecStatusType s = PQresultStatus(r);
-	const char *code = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+/* -- statements, watched from a second connection: lock_timeout bounds each wait of ours, not what several statements of a file hold together */
 
-	snprintf(sqlstate, 6, "%s", code ? code : "");
+static bool others_wait(struct migration_run *m)
+{
+	const char *params[2];
+	char pid[16], ms[16];
+	PGresult *r;
+	bool yes;
+
+	if (!m->config->block_ms)
+		return false;
+	if (!m->watch)
+		m->watch = dial(m->config);
+	snprintf(pid, sizeof(pid), "%d", PQbackendPID(m->c));
+	snprintf(ms, sizeof(ms), "%ld", m->config->block_ms);
+	params[0] = pid;
+	params[1] = ms;
+	r = PQexecParams(m->watch, "SELECT FROM pg_locks WHERE NOT granted AND waitstart < clock_timestamp() - $2::int * interval '1 ms' AND $1::int = ANY (pg_blocking_pids(pid)) LIMIT 1",
+	    2, NULL, params, NULL, NULL, 0);
+	yes = PQntuples(r) > 0;
+	if (PQstatus(m->watch) != CONNECTION_OK) {
+		PQfinish(m->watch);
+		m->watch = NULL;
+	}
 	PQclear(r);
-	return s == PGRES_COMMAND_OK || s == PGRES_TUPLES_OK;
+	return yes;
 }
 
-static void apply(struct migration_run *m, const char *name, const char *checksum, const char *sql)
+static void cancel(struct migration_run *m)
 {
-	const char *record = arena_printf(&m->arena, "INSERT INTO migration (name, checksum) VALUES ('%s', '%s')", name, checksum);
-	char sqlstate[6] = "";
+	PGcancel *c = PQgetCancel(m->c);
+	char error[256];
 
+	m->cancelled = true;
+	if (!c || !PQcancel(c, error, sizeof(error)))
+		log_warn("MIGRATE-WAIT", "schema %s: a statement that others wait for could not be cancelled", m->config->schema);
+	PQfreeCancel(c);
+}
+
+static void wait_result(struct migration_run *m)
+{
+	while (PQisBusy(m->c)) {
+		struct pollfd p = { .fd = PQsocket(m->c), .events = POLLIN };
+		int n = poll(&p, 1, WATCH_MS);
+
+		if (n == 0 && others_wait(m))
+			cancel(m);
+		if (n > 0 && !PQconsumeInput(m->c))
+			return;
+	}
+}
+
+static bool note_result(struct migration_run *m, const PGresult *r)
+{
+	const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+	ExecStatusType s = PQresultStatus(r);
+
+	if (s == PGRES_COMMAND_OK || s == PGRES_TUPLES_OK || s == PGRES_EMPTY_QUERY)
+		return true;
+	if (s == PGRES_COPY_IN || s == PGRES_COPY_OUT || s == PGRES_COPY_BOTH)
+		log_die("MIGRATE-FAILED", "schema %s: COPY is not for migrations", m->config->schema);
+	snprintf(m->state, sizeof(m->state), "%s", state ? state : "");
+	snprintf(m->error, sizeof(m->error), "%s", PQresultErrorMessage(r));
+	return false;
+}
+
+static bool run(struct migration_run *m, const char *sql)
+{
+	bool good = PQsendQuery(m->c, sql) == 1;
+	PGresult *r;
+
+	m->state[0] = 0;
+	if (!good)
+		snprintf(m->error, sizeof(m->error), "%s", PQerrorMessage(m->c));
+	for (;;) {
+		wait_result(m);
+		r = PQgetResult(m->c);
+		if (!r)
+			return good;
+		good = note_result(m, r) && good;
+		PQclear(r);
+	}
+}
+
+/* -- one file */
+
+static const char *record_of(struct migration_run *m, const struct migrate_file *f)
+{
+	return arena_printf(&m->arena, "INSERT INTO migration (name, checksum, oldest_program) VALUES ('%s', '%s', nullif(%d, 0))", f->name, f->checksum, f->oldest_program);
+}
+
+static bool try_inside(struct migration_run *m, const struct migrate_file *f)
+{
+	must(m, "begin", "BEGIN");
+	if (run(m, f->sql) && run(m, record_of(m, f)) && run(m, "COMMIT"))
+		return true;
+	must(m, "rollback", "ROLLBACK");
+	return false;
+}
+
+/* What a try that failed left of an index is in the way of the next one, and slows writers down for nothing. */
+static void drop_invalid(struct migration_run *m)
+{
+	PGresult *r = PQexec(m->c, arena_printf(&m->arena,
+	    "SELECT format('DROP INDEX CONCURRENTLY %%I.%%I', relnamespace::regnamespace::text, relname) FROM pg_index JOIN pg_class c ON c.oid = indexrelid"
+	    " WHERE NOT indisvalid AND relkind = 'i' AND relnamespace = '%s'::regnamespace", m->config->schema));
+
+	for (int i = 0; i < PQntuples(r); i++) {
+		if (!run(m, PQgetvalue(r, i, 0)))
+			log_warn("MIGRATE-WAIT", "schema %s: %s: %s", m->config->schema, PQgetvalue(r, i, 0), m->error);
+	}
+	PQclear(r);
+}
+
+/* Waits for transactions that are open without holding up anybody, so as long as they last. */
+static bool try_outside(struct migration_run *m, const struct migrate_file *f)
+{
+	bool good;
+
+	must(m, "session", "SET lock_timeout = 0");
+	drop_invalid(m);
+	good = run(m, f->sql) && run(m, record_of(m, f));
+	must(m, "session", "SET lock_timeout = '2s'");
+	return good;
+}
+
+/* lock_not_available, deadlock_detected, and what we have cancelled ourselves */
+static bool may_retry(const struct migration_run *m)
+{
+	return strcmp(m->state, "55P03") == 0 || strcmp(m->state, "40P01") == 0 || (m->cancelled && strcmp(m->state, "57014") == 0);
+}
+
+static void apply(struct migration_run *m, const struct migrate_file *f)
+{
 	for (int i = 0; i < LOCK_TRIES; i++) {
-		must(m, "begin", "BEGIN");
-		if (run(m->c, sql, sqlstate) && run(m->c, record, sqlstate) && run(m->c, "COMMIT", sqlstate)) {
-			log_info("MIGRATED", "schema %s: %s", m->schema, name);
+		m->cancelled = false;
+		if (f->outside ? try_outside(m, f) : try_inside(m, f)) {
+			log_info("MIGRATED", "schema %s: %s", m->config->schema, f->name);
 			return;
 		}
-		if (strcmp(sqlstate, "55P03") != 0)
+		if (!may_retry(m))
 			break;
-		log_warn("MIGRATE-WAIT", "schema %s: %s waits for a lock", m->schema, name);
-		must(m, "rollback", "ROLLBACK");
+		log_warn("MIGRATE-WAIT", "schema %s: %s %s; try %d of %d", m->config->schema, f->name, m->cancelled ? "held others up for too long" : "waits for a lock", i + 2, LOCK_TRIES);
 		sleep(1);
 	}
-	log_die("MIGRATE-FAILED", "schema %s, %s/%s: %s", m->schema, m->dir, name, PQerrorMessage(m->c));
+	log_die("MIGRATE-FAILED", "schema %s, %s/%s: %s", m->config->schema, m->config->dir, f->name, m->error);
 }
 
-static void migrate_file(struct migration_run *m, const char *name)
-{
-	struct buf text = { 0 };
-	uint8_t sum[32];
-	char checksum[65];
-
-	if (strpbrk(name, "'\\"))
-		log_die("MIGRATE-FAILED", "%s/%s: the name must not have quotes", m->dir, name);
-	read_file(arena_printf(&m->arena, "%s/%s", m->dir, name), &text);
-	sha256(text.p, text.n, sum);
-	hex_encode(sum, sizeof(sum), checksum);
-	if (!is_applied(m, name, checksum))
-		apply(m, name, checksum, with_schema(&m->arena, &text, m->schema));
-	buf_fini(&text);
-}
+/* -- all of them */
 
 static bool is_word(const char *s)
 {
 	return *s && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(s);
 }
 
-void db_migrate(const char *owner_url, const char *schema, const char *dir)
+static int begin(struct migration_run *m, const char *const **names)
 {
-	struct migration_run m = { .schema = schema, .dir = dir };
-	const char *const *names;
 	int n;
 
-	if (!is_word(schema))
-		log_die("MIGRATE-FAILED", "'%s' is no schema name", schema);
-	n = migrate_files(&m.arena, dir, &names);
+	if (!is_word(m->config->schema))
+		log_die("MIGRATE-FAILED", "'%s' is no schema name", m->config->schema);
+	n = migrate_files(&m->arena, m->config->dir, names);
 	if (n < 0)
-		log_die("MIGRATE-READ", "%s: %s", dir, strerror(errno));
-	connect_owner(&m, owner_url);
-	prepare_session(&m);
-	for (int i = 0; i < n; i++)
-		migrate_file(&m, names[i]);
-	PQfinish(m.c);
-	arena_fini(&m.arena);
+		log_die("MIGRATE-READ", "%s: %s", m->config->dir, strerror(errno));
+	open_connection(m);
+	set_session(m);
+	return n;
+}
+
+static void end(struct migration_run *m)
+{
+	PQfinish(m->watch);
+	PQfinish(m->c);
+	arena_fini(&m->arena);
+}
+
+void migrate_run(const struct migrate_config *config)
+{
+	struct migration_run m = { .config = config };
+	const char *const *names;
+	int n = begin(&m, &names), applied = 0;
+	struct migrate_file f;
+
+	take_turn(&m);
+	make_table(&m);
+	for (int i = 0; i < n; i++) {
+		migrate_file_read(&m.arena, config->dir, names[i], config->schema, &f);
+		if (is_applied(&m, &f))
+			continue;
+		apply(&m, &f);
+		applied++;
+	}
+	log_info("MIGRATE-DONE", "schema %s: %s: %d of %d files applied now", config->schema, config->dir, applied, n);
+	end(&m);
+}
+
+static bool has_table(struct migration_run *m)
+{
+	PGresult *r = PQexec(m->c, "SELECT FROM pg_class WHERE oid = to_regclass('migration')");
+	bool yes = PQntuples(r) == 1;
+
+	PQclear(r);
+	return yes;
+}
+
+int migrate_pending(const struct migrate_config *config, FILE *out)
+{
+	struct migration_run m = { .config = config };
+	const char *const *names;
+	int n = begin(&m, &names), pending = 0;
+	bool any = has_table(&m);
+	struct migrate_file f;
+
+	for (int i = 0; i < n; i++) {
+		migrate_file_read(&m.arena, config->dir, names[i], config->schema, &f);
+		if (any && is_applied(&m, &f))
+			continue;
+		fprintf(out, "%s %s\n", config->schema, f.name);
+		pending++;
+	}
+	end(&m);
+	return pending;
+}
+
+void db_migrate(const char *owner_url, const char *schema, const char *dir)
+{
+	struct migrate_config config = { .url = owner_url, .schema = schema, .dir = dir, .wait_s = MIGRATE_WAIT_S, .block_ms = MIGRATE_BLOCK_MS };
+
+	migrate_run(&config);
 }

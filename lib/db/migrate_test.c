@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 
 static struct pg_fixture *pg;
 static char dir[64];
+static int reader_pipe = -1; /* ours alone: a copy in a child would keep the reader reading */
 
 static void put(const char *name, const char *sql)
 {
@@ -47,6 +49,7 @@ static pid_t run_apart(const char *schema)
 	pg_fixture_url(pg, "customers_owner");
 	pid = fork();
 	if (pid == 0) {
+		close(reader_pipe);
 		if (!freopen("/dev/null", "w", stderr))
 			_exit(9);
 		run(schema);
@@ -114,6 +117,184 @@ static void test_a_held_lock_is_waited_for_without_blocking_readers(void **state
 	assert_int_equal(ended(pid), 0);
 	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM information_schema.columns WHERE table_name = 'thing' AND column_name = 'more'"), "1");
 	PQfinish(holder);
+}
+
+/* -- nobody waits long */
+
+/* A process that reads again and again until its parent closes the pipe; exits with the longest wait in tenths of a second. */
+static pid_t watch_reader(void)
+{
+	const char *url = pg_fixture_url(pg, "customers_app");
+	int p[2];
+	pid_t pid;
+
+	assert_int_equal(pipe(p), 0);
+	pid = fork();
+	if (pid == 0) {
+		PGconn *c = PQconnectdb(url);
+		struct pollfd f = { .fd = p[0], .events = POLLIN };
+		int64_t longest = 0, began, took;
+
+		close(p[1]);
+		while (poll(&f, 1, 20) == 0) {
+			began = clock_mono_us();
+			PGresult *r = PQexec(c, "SELECT count(*) FROM thing");
+			took = clock_mono_us() - began;
+			if (PQresultStatus(r) != PGRES_TUPLES_OK)
+				_exit(255);
+			PQclear(r);
+			longest = took > longest ? took : longest;
+		}
+		_exit((int)(longest / 100000));
+	}
+	close(p[0]);
+	reader_pipe = p[1];
+	return pid;
+}
+
+static int reader_ended(pid_t pid)
+{
+	close(reader_pipe);
+	reader_pipe = -1;
+	return ended(pid);
+}
+
+static void forget(const char *name)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	unlink(path);
+}
+
+/* R10: three starters, a reader that stays, and everybody else. */
+static void test_three_starters_hold_no_reader_up(void **state)
+{
+	PGconn *holder = PQconnectdb(pg_fixture_url(pg, "customers_app"));
+	int longest;
+	pid_t pids[3], reader;
+
+	PQclear(PQexec(holder, "BEGIN; SELECT * FROM thing"));
+	put("104_two.sql", "ALTER TABLE thing ADD COLUMN two text; ALTER TABLE thing ADD COLUMN three text;");
+	reader = watch_reader();
+	for (int i = 0; i < 3; i++)
+		pids[i] = run_apart("customers");
+	usleep(5000000);
+	PQclear(PQexec(holder, "COMMIT"));
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(ended(pids[i]), 0);
+	longest = reader_ended(reader);
+	print_message("longest wait of a reader: %d00 ms\n", longest);
+	assert_in_range(longest, 5, 19); /* it did wait, and not for 2 s */
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM customers.migration WHERE name = '104_two.sql'"), "1");
+	PQfinish(holder);
+}
+
+/* No single lock is waited for here: what the file holds, and for how long, is the trouble. */
+static void test_a_long_file_gives_way(void **state)
+{
+	int longest;
+	pid_t pid, reader;
+
+	put("105_long.sql", "ALTER TABLE thing ADD COLUMN four text; SELECT pg_sleep(4);");
+	reader = watch_reader();
+	usleep(100000);
+	pid = run_apart("customers");
+	usleep(6000000);
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM customers.migration WHERE name = '105_long.sql'"), "0");
+	longest = reader_ended(reader);
+	print_message("longest wait of a reader: %d00 ms\n", longest);
+	assert_in_range(longest, 8, 19);
+	assert_int_equal(ended(pid), 0); /* nobody is in its way any more */
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM customers.migration WHERE name = '105_long.sql'"), "1");
+}
+
+static void test_an_index_is_made_outside_of_a_transaction(void **state)
+{
+	/* what a try that was killed leaves behind */
+	pg_fixture_sql(pg, "SET ROLE customers_owner; SET search_path = customers; CREATE INDEX thing_id ON thing (id); RESET ROLE;"
+			   "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'customers.thing_id'::regclass");
+	put("106_index.sql", "-- outside-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS thing_id ON thing (id);");
+	assert_int_equal(ended(run_apart("customers")), 0);
+	assert_string_equal(pg_fixture_value(pg, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'customers.thing_id'::regclass"), "t");
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM customers.migration WHERE name = '106_index.sql'"), "1");
+}
+
+/* -- what a file declares */
+
+static void test_a_floor_is_written_down(void **state)
+{
+	put("110_contract.sql", "-- drops what 105 made\n-- oldest-program: 106\n\nALTER TABLE thing DROP COLUMN four;");
+	assert_int_equal(ended(run_apart("customers")), 0);
+	assert_string_equal(pg_fixture_value(pg, "SELECT oldest_program FROM customers.migration WHERE name = '110_contract.sql'"), "106");
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(oldest_program) FROM customers.migration"), "1");
+}
+
+static void test_a_floor_that_makes_no_sense_is_refused(void **state)
+{
+	static const char *const tops[] = { "-- oldest-program: 112", "-- oldest-program: 25", "-- oldest-program: x", "-- oldest-program:106", "-- outside transaction" };
+
+	for (size_t i = 0; i < sizeof(tops) / sizeof(tops[0]); i++) {
+		char sql[100];
+
+		snprintf(sql, sizeof(sql), "%s\nSELECT 1;", tops[i]);
+		put("111_bad.sql", sql);
+		assert_int_equal(ended(run_apart("customers")), 1);
+	}
+	forget("111_bad.sql");
+}
+
+/* A database of an older program: its table has no column for floors. */
+static void test_an_older_table_of_migrations_is_extended(void **state)
+{
+	pg_fixture_sql(pg, "ALTER TABLE customers.migration DROP COLUMN oldest_program");
+	assert_int_equal(ended(run_apart("customers")), 0);
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM pg_attribute WHERE attrelid = 'customers.migration'::regclass AND attname = 'oldest_program'"), "1");
+}
+
+static void test_pending_is_told_and_nothing_done(void **state)
+{
+	struct migrate_config c = { .url = pg_fixture_url(pg, "customers_app"), .schema = "customers", .dir = dir, .wait_s = 5 };
+	char text[200] = "";
+	FILE *out = fmemopen(text, sizeof(text), "w");
+
+	assert_int_equal(migrate_pending(&c, out), 0);
+	put("112_more.sql", "SELECT 1;");
+	put("113_more.sql", "SELECT 1;");
+	assert_int_equal(migrate_pending(&c, out), 2);
+	fclose(out);
+	assert_string_equal(text, "customers 112_more.sql\ncustomers 113_more.sql\n");
+	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM customers.migration WHERE name > '111'"), "0");
+	/* a schema that has nothing yet */
+	c.url = pg_fixture_url(pg, "sales_app");
+	c.schema = "sales";
+	out = fmemopen(text, sizeof(text), "w");
+	assert_true(migrate_pending(&c, out) >= 8);
+	fclose(out);
+	forget("112_more.sql");
+	forget("113_more.sql");
+}
+
+static void test_the_database_is_waited_for(void **state)
+{
+	struct migrate_config c = { .url = pg_fixture_url(pg, "customers_owner"), .schema = "customers", .dir = dir, .wait_s = 1 };
+	int64_t began = clock_mono_us();
+	pid_t pid;
+
+	pg_fixture_down(pg, "fast");
+	pid = fork();
+	if (pid == 0) {
+		if (!freopen("/dev/null", "w", stderr))
+			_exit(9);
+		migrate_run(&c);
+		_exit(0);
+	}
+	assert_int_equal(ended(pid), 1);
+	assert_true(clock_mono_us() - began < 5000000);
+	pid = run_apart("customers");
+	usleep(1500000);
+	pg_fixture_up(pg);
+	assert_int_equal(ended(pid), 0);
 }
 
 static void test_the_cleaner_takes_only_what_is_old_and_delivered(void **state)
@@ -259,7 +440,7 @@ static int start(void **state)
 
 static int stop(void **state)
 {
-	static const char *const names[] = { "100_thing.sql", "101_rows.sql", "103_alter.sql", "notes.txt" };
+	static const char *const names[] = { "100_thing.sql", "101_rows.sql", "103_alter.sql", "104_two.sql", "105_long.sql", "106_index.sql", "110_contract.sql", "notes.txt" };
 	char path[160];
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -278,6 +459,14 @@ int main(void)
 		cmocka_unit_test(test_a_changed_file_is_refused),
 		cmocka_unit_test(test_a_file_that_fails_leaves_nothing),
 		cmocka_unit_test(test_a_held_lock_is_waited_for_without_blocking_readers),
+		cmocka_unit_test(test_three_starters_hold_no_reader_up),
+		cmocka_unit_test(test_a_long_file_gives_way),
+		cmocka_unit_test(test_an_index_is_made_outside_of_a_transaction),
+		cmocka_unit_test(test_a_floor_is_written_down),
+		cmocka_unit_test(test_a_floor_that_makes_no_sense_is_refused),
+		cmocka_unit_test(test_an_older_table_of_migrations_is_extended),
+		cmocka_unit_test(test_pending_is_told_and_nothing_done),
+		cmocka_unit_test(test_the_database_is_waited_for),
 		cmocka_unit_test(test_the_cleaner_takes_only_what_is_old_and_delivered),
 		cmocka_unit_test(test_days_of_the_outbox_come_and_go),
 		cmocka_unit_test(test_a_day_that_is_missing_is_made_and_writers_hold_nothing_up),

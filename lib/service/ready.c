@@ -1,4 +1,4 @@
-/* Waits for the migrations this program needs. */
+/* Waits for the migrations that this program needs, and watches that none comes which it cannot live with. */
 #include "service/ready.h"
 
 #include <stdio.h>
@@ -13,24 +13,32 @@
 static struct metric version = { .name = "crm_schema_version", .help = "Number of the newest migration that the database has; 0: not looked at yet", .type = METRIC_GAUGE };
 static struct metric known = { .name = "crm_schema_version_known", .help = "Number of the newest migration that this program knows", .type = METRIC_GAUGE };
 
+#define ASK_S 1
+#define ASK_AGAIN_S 5 /* a newer program may have contracted the schema */
+enum { COMMON, OWN, KINDS };
+
 struct ready {
 	struct event *timer;
 	struct db *db;
 	struct arena arena;
-	const char *const *names[2];
-	int n[2];
+	const char *const *names[KINDS];
+	int n[KINDS];
 	void (*complete)(void *arg);
 	void *arg;
-	bool done, told;
-	char why[160];
+	bool done;
+	const char *state;
+	char have[64], why[200];
+	int floor[KINDS]; /* oldest program that the schema still fits */
 };
 
-static void ask_later(struct ready *r, long seconds)
+static void ask_later(struct ready *r)
 {
-	struct timeval t = { seconds, 0 };
+	struct timeval t = { r->done ? ASK_AGAIN_S : ASK_S, 0 };
 
 	evtimer_add(r->timer, &t);
 }
+
+/* -- what the table of migrations says */
 
 static bool is_applied(const PGresult *rows, const char *name)
 {
@@ -41,45 +49,9 @@ static bool is_applied(const PGresult *rows, const char *name)
 	return false;
 }
 
-/* 141 of 141_partitions.sql. */
-static int64_t number_of(struct str name)
-{
-	const char *end = memchr(name.p, '_', name.n);
-	int64_t n;
-
-	return end && str_to_i64((struct str){ name.p, (size_t)(end - name.p) }, &n) ? n : 0;
-}
-
-static void note_version(const PGresult *rows)
-{
-	int64_t newest = 0;
-
-	for (int i = 0; i < PQntuples(rows); i++) {
-		int64_t n = number_of(row_text(rows, i, 0));
-
-		newest = n > newest ? n : newest;
-	}
-	metric_set(metric_series(&version), newest);
-}
-
-static void note_known(const struct ready *r)
-{
-	int64_t newest = 0;
-
-	for (int d = 0; d < 2; d++) {
-		for (int i = 0; i < r->n[d]; i++) {
-			int64_t n = number_of(str_of(r->names[d][i]));
-
-			newest = n > newest ? n : newest;
-		}
-	}
-	metric_set(metric_series(&known), newest);
-	metric_set(metric_series(&version), 0);
-}
-
 static const char *first_missing(const struct ready *r, const PGresult *rows)
 {
-	for (int d = 0; d < 2; d++) {
+	for (int d = 0; d < KINDS; d++) {
 		for (int i = 0; i < r->n[d]; i++) {
 			if (!is_applied(rows, r->names[d][i]))
 				return r->names[d][i];
@@ -88,34 +60,78 @@ static const char *first_missing(const struct ready *r, const PGresult *rows)
 	return NULL;
 }
 
-static void not_yet(struct ready *r, const char *missing)
+static int known_to(const struct ready *r, int kind)
 {
-	snprintf(r->why, sizeof(r->why), "migration missing: %.100s", missing);
-	if (!r->told)
-		log_warn("SERVICE-SCHEMA", "%s; run `migrate`", r->why);
-	r->told = true;
+	return r->n[kind] ? migrate_number(r->names[kind][r->n[kind] - 1]) : 0;
+}
+
+/* Rows are in the order of names: the last one of a kind is the newest. */
+static void read_rows(struct ready *r, const PGresult *rows)
+{
+	r->have[0] = 0;
+	r->floor[COMMON] = r->floor[OWN] = 0;
+	for (int i = 0; i < PQntuples(rows); i++) {
+		struct str name = row_text(rows, i, 0);
+		int64_t floor = row_i64(rows, i, 1);
+		int kind = name.n > 3 && migrate_number(name.p) >= MIGRATE_COMMON_END ? OWN : COMMON;
+
+		snprintf(r->have, sizeof(r->have), "%.*s", (int)name.n, name.p);
+		if (floor > r->floor[kind])
+			r->floor[kind] = (int)floor;
+	}
+	metric_set(metric_series(&version), *r->have ? migrate_number(r->have) : 0);
+}
+
+static const char *judge(struct ready *r, const PGresult *rows, char *why, size_t size)
+{
+	const char *missing = first_missing(r, rows);
+
+	why[0] = 0;
+	if (missing) {
+		snprintf(why, size, "migration missing: %.100s", missing);
+		return "behind";
+	}
+	for (int kind = 0; kind < KINDS; kind++) {
+		if (r->floor[kind] <= known_to(r, kind))
+			continue;
+		snprintf(why, size, "the schema is too new: it takes a program that knows migration %03d or later, this one knows %03d", r->floor[kind], known_to(r, kind));
+		return "too new";
+	}
+	return known_to(r, OWN) < migrate_number(r->have[0] ? r->have : "000") ? "ahead" : "current";
+}
+
+/* Said once each time that it changes. */
+static void set_state(struct ready *r, const char *state, const char *why)
+{
+	bool news = strcmp(r->why, why) != 0;
+
+	r->state = state;
+	snprintf(r->why, sizeof(r->why), "%s", why);
+	if (news && *why)
+		log_warn("SERVICE-SCHEMA", "%s%s", why, strcmp(state, "behind") == 0 ? "; run `migrate`" : "");
+	else if (news)
+		log_info("SERVICE-SCHEMA", "migrations are complete");
 }
 
 static void on_names(void *arg, const struct db_result *res)
 {
 	struct ready *r = arg;
-	const char *missing;
+	const char *state;
+	char why[200];
 
-	if (res->status != STATUS_OK) {
-		ask_later(r, 1);
-		return;
+	if (res->status == STATUS_OK) {
+		read_rows(r, res->res[0]);
+		state = judge(r, res->res[0], why, sizeof(why));
+		set_state(r, state, why);
+		if (!*why && !r->done) {
+			r->done = true;
+			r->complete(r->arg);
+		}
 	}
-	note_version(res->res[0]);
-	missing = first_missing(r, res->res[0]);
-	if (missing) {
-		not_yet(r, missing);
-		ask_later(r, 1);
-		return;
-	}
-	r->done = true;
-	log_info("SERVICE-SCHEMA", "migrations are complete");
-	r->complete(r->arg);
+	ask_later(r);
 }
+
+/* -- asking */
 
 static void ask(struct ready *r, struct str sql, db_done done)
 {
@@ -124,28 +140,36 @@ static void ask(struct ready *r, struct str sql, db_done done)
 	db_submit(r->db, DB_READ, STR(""), &s, 1, clock_us() + 5000000, done, r);
 }
 
+/* The column is there from the first `migrate` of a program that knows it. */
+static void ask_names(struct ready *r)
+{
+	ask(r, STR("SELECT name, coalesce((to_jsonb(m)->>'oldest_program')::bigint, 0) FROM migration m ORDER BY name"), on_names);
+}
+
 /* An empty database has no such table: not worth an error in the log each second. */
 static void on_table(void *arg, const struct db_result *res)
 {
 	struct ready *r = arg;
 
 	if (res->status == STATUS_OK && row_bool(res->res[0], 0, 0)) {
-		ask(r, STR("SELECT name FROM migration"), on_names);
+		ask_names(r);
 		return;
 	}
 	if (res->status == STATUS_OK)
-		not_yet(r, "all");
-	ask_later(r, 1);
+		set_state(r, "behind", "migration missing: all");
+	ask_later(r);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct ready *r = arg;
 
-	if (db_healthy(r->db))
-		ask(r, STR("SELECT to_regclass('migration') IS NOT NULL"), on_table);
+	if (!db_healthy(r->db))
+		ask_later(r);
+	else if (r->done)
+		ask_names(r);
 	else
-		ask_later(r, 1);
+		ask(r, STR("SELECT to_regclass('migration') IS NOT NULL"), on_table);
 }
 
 struct ready *ready_new(struct event_base *base, struct db *db, const char *common_dir, const char *dir, void (*complete)(void *arg), void *arg)
@@ -156,11 +180,13 @@ struct ready *ready_new(struct event_base *base, struct db *db, const char *comm
 	r->db = db;
 	r->complete = complete;
 	r->arg = arg;
-	r->n[0] = migrate_files(&r->arena, common_dir, &r->names[0]);
-	r->n[1] = migrate_files(&r->arena, dir, &r->names[1]);
-	if (r->n[0] < 0 || r->n[1] < 0)
-		log_die("SERVICE-SCHEMA", "cannot read %s", r->n[0] < 0 ? common_dir : dir);
-	note_known(r);
+	r->n[COMMON] = migrate_files(&r->arena, common_dir, &r->names[COMMON]);
+	r->n[OWN] = migrate_files(&r->arena, dir, &r->names[OWN]);
+	if (r->n[COMMON] < 0 || r->n[OWN] < 0)
+		log_die("SERVICE-SCHEMA", "cannot read %s", r->n[COMMON] < 0 ? common_dir : dir);
+	r->state = "unknown";
+	metric_set(metric_series(&known), known_to(r, r->n[OWN] ? OWN : COMMON));
+	metric_set(metric_series(&version), 0);
 	snprintf(r->why, sizeof(r->why), "migrations not checked yet");
 	r->timer = evtimer_new(base, on_timer, r);
 	evtimer_add(r->timer, &soon);
@@ -177,5 +203,25 @@ void ready_free(struct ready *r)
 
 const char *ready_why_not(const struct ready *r)
 {
-	return r->done ? NULL : r->why;
+	return *r->why ? r->why : NULL;
+}
+
+static void put_name(struct buf *out, const char *member, const char *name)
+{
+	size_t n = strlen(name);
+
+	buf_printf(out, ",\"%s\":", member);
+	buf_json_str(out, (struct str){ name, n > 4 ? n - 4 : n }); /* without .sql */
+}
+
+void ready_detail(const struct ready *r, struct buf *out)
+{
+	int newest = r->n[OWN] ? OWN : COMMON;
+
+	buf_printf(out, "\"schema\":{\"state\":\"%s\"", r->state);
+	put_name(out, "have", r->have);
+	put_name(out, "need", r->n[newest] ? r->names[newest][r->n[newest] - 1] : "");
+	if (r->floor[newest])
+		buf_printf(out, ",\"oldestProgram\":%d", r->floor[newest]);
+	buf_c(out, '}');
 }

@@ -28,6 +28,8 @@ static const struct setting rows[] = {
 	{ "OWNER_DATABASE_URL", SETTING_TEXT, AT(owner_database_url), "", "PostgreSQL as <schema>_owner; for `migrate` only", true, 0, 0 },
 	{ "SCHEMA_DIR", SETTING_TEXT, AT(schema_dir), "", "the service's migrations; empty: svc-<name>/schema", false, 0, 0 },
 	{ "COMMON_SCHEMA_DIR", SETTING_TEXT, AT(common_schema_dir), "lib/db/schema", "migrations that every service has", false, 0, 0 },
+	{ "MIGRATE_WAIT_SECONDS", SETTING_INT, AT(migrate_wait), "60", "how long `migrate` waits for the database to come", false, 0, 3600 },
+	{ "MIGRATE_BLOCK_MS", SETTING_INT, AT(migrate_block), "1000", "others may wait so long for locks of a migration, then it is rolled back and tried again; 0: as long as it takes", false, 0, 600000 },
 	/* the rows above are what `migrate` needs */
 	{ "DATABASE_URL", SETTING_TEXT, AT(database_url), NULL, "PostgreSQL as <schema>_app", true, 0, 0 },
 	{ "RELAY_DATABASE_URL", SETTING_TEXT, AT(relay_database_url), "", "PostgreSQL as <schema>_relay; needed where there is an outbox", true, 0, 0 },
@@ -43,7 +45,8 @@ static const struct setting rows[] = {
 	{ "DB_WORKERS", SETTING_INT, AT(workers), "4", "threads for handlers, each with a connection", false, 1, 64 },
 };
 #define N_ROWS (sizeof(rows) / sizeof(rows[0]))
-#define N_MIGRATE_ROWS 5
+#define N_MIGRATE_ROWS 7
+#define EXIT_PENDING 3 /* of migrate --check */
 
 /* One service per process. */
 static struct {
@@ -93,7 +96,8 @@ static void print_help(const struct service *s, int argc, char **argv)
 	if (s->n_settings)
 		memcpy(all + N_ROWS, s->settings, s->n_settings * sizeof(*all));
 	settings_args(all, n, arena_printf(&a, "svc-%1$s                        serves until SIGTERM\n"
-	    "svc-%1$s migrate                brings the database schema up to date and ends\n"
+	    "svc-%1$s migrate                brings the database schema up to date and ends: 0 done, 1 failed\n"
+	    "svc-%1$s migrate --check        changes nothing; 0: up to date; 3: prints the migrations that are pending\n"
 	    "svc-%1$s health [--live] [url]  0: the admin port (of ADMIN_LISTEN, or at url) says it is ready; 1: it does not", s->name), argc, argv);
 	arena_fini(&a);
 	free(all);
@@ -125,14 +129,39 @@ static void load_settings(const struct service *s, size_t n)
 	log_init(text("svc-", s->name, ""), at->log_format, at->log_level);
 }
 
-static int migrate(const struct service *s)
+/* To look, the role that serves is enough. */
+static const char *migrate_url(bool check)
 {
-	load_settings(s, N_MIGRATE_ROWS);
-	if (!*me.settings.owner_database_url)
+	if (*me.settings.owner_database_url)
+		return me.settings.owner_database_url;
+	if (!check)
 		log_die("SERVICE-SETTINGS", "OWNER_DATABASE_URL must be given to migrate");
-	db_migrate(me.settings.owner_database_url, s->name, me.settings.common_schema_dir);
-	db_migrate(me.settings.owner_database_url, s->name, me.settings.schema_dir);
+	return service_setting("DATABASE_URL");
+}
+
+static int migrate_folder(struct migrate_config *c, bool check)
+{
+	c->wait_s = me.settings.migrate_wait;
+	c->block_ms = me.settings.migrate_block;
+	if (check)
+		return migrate_pending(c, stdout);
+	migrate_run(c);
 	return 0;
+}
+
+static int migrate(const struct service *s, bool check)
+{
+	struct migrate_config c = { 0 };
+	int pending = 0;
+
+	load_settings(s, N_MIGRATE_ROWS);
+	if (s->migrates && s->migrates(&c))
+		pending += migrate_folder(&c, check);
+	c = (struct migrate_config){ .url = migrate_url(check), .schema = s->name, .dir = me.settings.common_schema_dir };
+	pending += migrate_folder(&c, check);
+	c.dir = me.settings.schema_dir;
+	pending += migrate_folder(&c, check);
+	return pending ? EXIT_PENDING : 0;
 }
 
 /* -- what operators see */
@@ -157,7 +186,8 @@ static bool admin_ready(void *arg, struct buf *detail)
 {
 	const char *why = why_not_ready();
 
-	buf_printf(detail, "\"db\":\"%s\",\"schema\":\"%s\"", db_healthy(me.db) ? "up" : "down", ready_why_not(me.ready) ? "behind" : "current");
+	buf_printf(detail, "\"db\":\"%s\",", db_healthy(me.db) ? "up" : "down");
+	ready_detail(me.ready, detail);
 	if (me.relay)
 		buf_printf(detail, ",\"relay\":\"%s\"", relay_stats().healthy ? "up" : "down"); /* does not keep us from serving */
 	if (why) {
@@ -165,6 +195,11 @@ static bool admin_ready(void *arg, struct buf *detail)
 		buf_json_str(detail, str_of(why));
 	}
 	return why == NULL;
+}
+
+static void admin_about(void *arg, struct buf *members)
+{
+	ready_detail(me.ready, members);
 }
 
 static void db_metrics(struct buf *out)
@@ -341,7 +376,7 @@ static void open_door(void)
 
 static void open_admin(const struct service *s)
 {
-	struct admin_config c = { .name = text("svc-", s->name, ""), .version = crm_version, .ready = admin_ready, .metrics = admin_metrics };
+	struct admin_config c = { .name = text("svc-", s->name, ""), .version = crm_version, .ready = admin_ready, .metrics = admin_metrics, .about = admin_about };
 
 	me.admin = admin_start(me.base, me.settings.admin_listen, &c);
 	if (!me.admin)
@@ -376,7 +411,9 @@ int service_main(const struct service *s, int argc, char **argv)
 	me.service = s;
 	print_help(s, argc, argv);
 	if (argc == 2 && strcmp(argv[1], "migrate") == 0)
-		return migrate(s);
+		return migrate(s, false);
+	if (argc == 3 && strcmp(argv[1], "migrate") == 0 && strcmp(argv[2], "--check") == 0)
+		return migrate(s, true);
 	if (argc >= 2 && strcmp(argv[1], "health") == 0)
 		return health_main(text("svc-", s->name, ""), getenv("ADMIN_LISTEN"), argc, argv);
 	if (argc > 1) {

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/settings.h"
+#include "db/migrate.h"
 #include "resource/resource.h"
 
 /* Settings that every service has; see service.c for names, defaults and docs. */
@@ -20,7 +21,7 @@ struct service_settings {
 	const char *schema_dir;         /* svc-x/schema */
 	const char *common_schema_dir;  /* lib/db/schema */
 	const char *log_format, *log_level;
-	long read_conns, write_conns, workers, drain_delay, drain;
+	long read_conns, write_conns, workers, drain_delay, drain, migrate_wait, migrate_block;
 };
 
 struct service {
@@ -35,9 +36,11 @@ struct service {
 	void (*stop)(void);             /* at drain, before the loop ends; only after start */
 	void (*metrics)(struct buf *out); /* appends the service's own to /metrics; loop thread. NULL: none */
 	bool no_relay;                  /* has no outbox */
+	/* Of another schema that `migrate` brings up to date before the service's own; false: none now. NULL: never. url, schema and dir are filled in. */
+	bool (*migrates)(struct migrate_config *c);
 };
 
-/* `<program>` serves until SIGTERM; `<program> migrate` runs the migrations and ends; `<program> health` (telemetry/health.h); --help prints the settings. */
+/* `<program>` serves until SIGTERM; `<program> migrate [--check]` runs the migrations (says which are pending) and ends; `<program> health` (telemetry/health.h); --help prints the settings. */
 int service_main(const struct service *s, int argc, char **argv);
 /* One of the settings that every service has, for a command that needs no more; exits with a sentence when it is not given. Heap. */
 char *service_setting(const char *name);

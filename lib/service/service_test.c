@@ -105,17 +105,22 @@ static int run_service(int argc, char **argv)
 	return service_main(&s, argc, argv);
 }
 
-static pid_t spawn(const char *argument)
+static pid_t spawn_with(const char *argument, const char *option)
 {
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		char *argv[] = { "svc-audit", (char *)argument, NULL };
+		char *argv[] = { "svc-audit", (char *)argument, (char *)option, NULL };
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		_exit(run_service(argument ? 2 : 1, argv)); /* not exit: NNG of the parent */
+		_exit(run_service(option ? 3 : argument ? 2 : 1, argv)); /* not exit: NNG of the parent */
 	}
 	return pid;
+}
+
+static pid_t spawn(const char *argument)
+{
+	return spawn_with(argument, NULL);
 }
 
 static int ended(pid_t pid)
@@ -262,7 +267,51 @@ static void test_not_ready_before_the_migrations(void **state)
 static void test_migrate_makes_it_ready(void **state)
 {
 	assert_int_equal(kill(server, 0), 0);
+	assert_int_equal(ended(spawn_with("migrate", "--check")), 3);
 	assert_int_equal(ended(spawn("migrate")), 0);
+	assert_int_equal(ended(spawn_with("migrate", "--check")), 0);
+	assert_int_equal(ended(spawn_with("migrate", "--nonsense")), 2);
+	assert_true(wait_ready(200));
+}
+
+static bool schema_says(const char *path, const char *what)
+{
+	static char body[65536];
+
+	for (int i = 0; i < 160; i++) { /* it looks every 5 s */
+		admin_get(path, body, sizeof(body));
+		if (strstr(body, what))
+			return true;
+		usleep(50000);
+	}
+	print_message("%s\n", body);
+	return false;
+}
+
+static void test_the_schema_has_two_ends(void **state)
+{
+	assert_true(schema_says("/readyz", "\"schema\":{\"state\":\"current\",\"have\":\"150_feed_scrub\",\"need\":\"150_feed_scrub\"}"));
+	/* a newer program has expanded it: this one goes on */
+	pg_fixture_sql(pg, "INSERT INTO audit.migration (name, checksum) VALUES ('700_expanded.sql', 'x')");
+	assert_true(schema_says("/readyz", "\"state\":\"ahead\",\"have\":\"700_expanded\",\"need\":\"150_feed_scrub\""));
+	assert_true(wait_ready(200));
+	/* … and has contracted it to what this one knows */
+	pg_fixture_sql(pg, "INSERT INTO audit.migration (name, checksum, oldest_program) VALUES ('701_contracted.sql', 'x', 150)");
+	assert_true(schema_says("/readyz", "\"have\":\"701_contracted\",\"need\":\"150_feed_scrub\",\"oldestProgram\":150"));
+	assert_true(wait_ready(200));
+	/* … and further */
+	pg_fixture_sql(pg, "UPDATE audit.migration SET oldest_program = 700 WHERE name = '701_contracted.sql'");
+	assert_true(schema_says("/readyz", "the schema is too new: it takes a program that knows migration 700 or later, this one knows 150"));
+	assert_true(wait_ready(503));
+	assert_true(schema_says("/version", "\"schema\":{\"state\":\"too new\""));
+	pg_fixture_sql(pg, "DELETE FROM audit.migration WHERE name >= '700'");
+	assert_true(schema_says("/readyz", "\"state\":\"current\""));
+	assert_true(wait_ready(200));
+	/* of the common tables as well */
+	pg_fixture_sql(pg, "INSERT INTO audit.migration (name, checksum, oldest_program) VALUES ('099_common.sql', 'x', 99)");
+	assert_true(schema_says("/readyz", "it takes a program that knows migration 099 or later"));
+	pg_fixture_sql(pg, "DELETE FROM audit.migration WHERE name = '099_common.sql'");
+	assert_true(schema_says("/readyz", "\"state\":\"current\""));
 	assert_true(wait_ready(200));
 }
 
@@ -371,6 +420,7 @@ int main(void)
 		cmocka_unit_test(test_permissions_are_checked_again),
 		cmocka_unit_test(test_not_ready_before_the_migrations),
 		cmocka_unit_test(test_migrate_makes_it_ready),
+		cmocka_unit_test(test_the_schema_has_two_ends),
 		cmocka_unit_test(test_calls_reach_their_ops),
 		cmocka_unit_test(test_calls_without_permission_do_not),
 		cmocka_unit_test(test_metrics_tell_calls_by_outcome),

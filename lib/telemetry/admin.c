@@ -89,6 +89,10 @@ static int put_version(const struct admin_config *c, struct buf *out)
 	buf_json_str(out, str_of(c->name));
 	buf_z(out, ",\"version\":");
 	buf_json_str(out, str_of(c->version));
+	if (c->about) {
+		buf_c(out, ',');
+		c->about(c->arg, out);
+	}
 	buf_z(out, "}\n");
 	return 200;
 }

@@ -29,7 +29,9 @@ struct admin_config {
 	bool (*ready)(void *arg, struct buf *detail);
 	/* Appends metrics in text format 0.0.4 to those of metrics.h and of the process. May be NULL. */
 	void (*metrics)(void *arg, struct buf *out);
-	void *arg;                /* for ready and metrics */
+	/* Appends members of a JSON object to /version. May be NULL. */
+	void (*about)(void *arg, struct buf *members);
+	void *arg;                /* for ready, metrics and about */
 	const struct admin_route *routes; /* kept, not copied */
 	size_t n_routes;
 };
