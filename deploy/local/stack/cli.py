@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from . import audit, bus, database, demo, doctor, keys, logs, proc, redis, replay, supervisor
+from . import audit, bus, database, demo, doctor, doctor_remote, keys, logs, proc, redis, replay, supervisor
 from .config import Config, ConfigError
 
 READY_S = 60
@@ -313,9 +313,13 @@ def restart(cfg, args, screen):
 
 
 def run_doctor(cfg, args, screen):
-    know_counters(cfg)
-    state = read_state(cfg)
-    rows = doctor.examine(cfg, (state or {}).get("bus") or "postgres")
+    if args.admin and not args.url:
+        raise ConfigError("--admin goes with --url; without both it is this machine's installation")
+    if args.url:
+        rows = doctor_remote.examine(args.url, args.admin, args.token)
+    else:
+        know_counters(cfg)
+        rows = doctor.examine(cfg, bus_in_use(cfg))
     bad = sum(r["result"] == doctor.BAD for r in rows)
     screen.result({"ok": bad == 0, "checks": rows})
     section = None
@@ -387,7 +391,10 @@ def parser():
     c.add_argument("process", nargs="?")
     c.add_argument("-f", "--follow", action="store_true")
     c.add_argument("-n", "--lines", type=int, default=20)
-    command("doctor", "check what can be wrong and say how to mend it", run_doctor)
+    c = command("doctor", "check what can be wrong and say how to mend it", run_doctor)
+    c.add_argument("--url", metavar="http[s]://HOST[:PORT]", help="a stack that runs elsewhere, by its public address; it is only looked at")
+    c.add_argument("--admin", metavar="URL", action="append", default=[], help="with --url: an admin port, of a port-forward for instance; may be given several times")
+    c.add_argument("--token", metavar="TOKEN", help="with --url: read one route of each dialect with it; - asks for it; default: CRM_TOKEN")
     command("seed", "make the demo tenant", seed)
     c = command("audit", "check the audit log against its signed checkpoints, or dump it", audit.run)
     c.add_argument("action", choices=["verify", "dump", "public-key"])
