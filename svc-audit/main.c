@@ -74,6 +74,8 @@ int main(int argc, char **argv)
 {
 	struct service s = {
 		.name = "audit",
+		.commands = "svc-audit public-key FILE       of the signing key in FILE\n"
+			    "svc-audit verify …              checks the log against signed checkpoints; without arguments it says how",
 		.ops = audit_ops,
 		.n_ops = audit_n_ops,
 		.settings = settings,

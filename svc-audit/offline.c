@@ -18,10 +18,11 @@
 #define TIMEOUT_MS (30 * 60 * 1000)
 
 static const char usage[] =
-    "svc-audit verify --public-key HEX --checkpoints FILE (--database URL | --dump FILE)\n"
+    "svc-audit verify --public-key HEX --checkpoints FILE (--database URL | --database-file FILE | --dump FILE)\n"
     "  --public-key   what `svc-audit public-key` says of the signing key (HEX, or a file that holds it)\n"
-    "  --checkpoints  signed ends of chains, kept outside the database (AUDIT_CHECKPOINT_FILE)\n"
+    "  --checkpoints  signed ends of chains, kept outside the database (AUDIT_CHECKPOINT_FILE; /dev/stdin: what is piped in)\n"
     "  --database     checks columns, bytes and hashes of every tenant; as a role that sees all tenants\n"
+    "  --database-file  the same with the URL in a file, so that no list of processes shows it\n"
     "  --dump         checks bytes and hashes of a file made by `./crm audit dump`; - is standard input\n";
 
 /* A place that a signature vouches for. */
@@ -357,17 +358,25 @@ static bool database_read(const char *url)
 
 /* -- the command */
 
+/* The first line of a file; false: there is none, or it is too long. */
+static bool line_read(const char *path, char *line, int size)
+{
+	FILE *f = fopen(path, "re");
+	bool good = f && fgets(line, size, f) != NULL;
+	size_t n = good ? strcspn(line, "\r\n") : 0;
+
+	if (f)
+		fclose(f);
+	line[n] = 0;
+	return good && n > 0 && n + 2 < (size_t)size;
+}
+
 static bool public_key_read(const char *text)
 {
-	char line[200] = "";
-	FILE *f;
+	char line[200];
 
-	if (strlen(text) != SIGN_KEY_HEX || strspn(text, "0123456789abcdef") != SIGN_KEY_HEX) {
-		f = fopen(text, "re");
-		text = f && fgets(line, sizeof line, f) ? line : "";
-		if (f)
-			fclose(f);
-	}
+	if (strlen(text) != SIGN_KEY_HEX || strspn(text, "0123456789abcdef") != SIGN_KEY_HEX)
+		text = line_read(text, line, sizeof line) ? line : "";
 	if (strspn(text, "0123456789abcdef") < SIGN_KEY_HEX)
 		return false;
 	snprintf(me.public_key, sizeof me.public_key, "%.64s", text);
@@ -388,11 +397,12 @@ static int verdict(void)
 
 int audit_verify_main(int argc, char **argv)
 {
-	const char *key = NULL, *checkpoints = NULL, *database = NULL, *dump = NULL;
+	const char *key = NULL, *checkpoints = NULL, *database = NULL, *file = NULL, *dump = NULL;
+	static char url[4096];
 
 	for (int i = 1; i < argc; i++) {
 		const char **at = !strcmp(argv[i], "--public-key") ? &key : !strcmp(argv[i], "--checkpoints") ? &checkpoints :
-		    !strcmp(argv[i], "--database") ? &database : !strcmp(argv[i], "--dump") ? &dump : NULL;
+		    !strcmp(argv[i], "--database") ? &database : !strcmp(argv[i], "--database-file") ? &file : !strcmp(argv[i], "--dump") ? &dump : NULL;
 
 		if (!at || i + 1 == argc) {
 			fputs(usage, stderr);
@@ -400,11 +410,16 @@ int audit_verify_main(int argc, char **argv)
 		}
 		*at = argv[++i];
 	}
-	if (!key || !checkpoints || !database == !dump) {
+	if (!key || !checkpoints || !!database + !!file + !!dump != 1) {
 		fputs(usage, stderr);
 		return 2;
 	}
 	log_init("svc-audit", "auto", "warn");
+	if (file && !line_read(file, url, sizeof url)) {
+		fprintf(stderr, "svc-audit verify: %s: no URL can be read from it\n", file);
+		return 2;
+	}
+	database = file ? url : database;
 	if (!public_key_read(key)) {
 		fprintf(stderr, "svc-audit verify: %s is no public key\n", key);
 		return 2;

@@ -116,7 +116,7 @@ int keeper_rotate(const char *database_url)
 	if (ok)
 		printf("published %s; it signs in about two minutes\n", kid);
 	else
-		fprintf(stderr, "rotate-keys: %s\n", why);
+		fprintf(stderr, "svc-auth keys rotate: %s\n", why);
 	PQfinish(conn);
 	conn = NULL;
 	return ok ? 0 : 1;

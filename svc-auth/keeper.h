@@ -8,7 +8,7 @@
 void keeper_start(const char *database_url);
 void keeper_stop(void);
 
-/* The rotate-keys subcommand: publishes a next key and says so. Returns the exit status. */
+/* `svc-auth keys rotate`: publishes a next key and says so. Returns the exit status. */
 int keeper_rotate(const char *database_url);
 
 #endif

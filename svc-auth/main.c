@@ -1,4 +1,4 @@
-/* svc-auth: tenants, people, sessions, tokens, keys. `svc-auth rotate-keys` publishes the next signing key. */
+/* svc-auth: tenants, people, sessions, tokens, keys. `svc-auth keys` shows and rotates the signing keys. */
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +9,7 @@
 #include "common.h"
 #include "keeper.h"
 #include "keys.h"
+#include "keys_command.h"
 #include "mfa.h"
 #include "password.h"
 #include "pool.h"
@@ -103,15 +104,20 @@ static void stop(void)
 	keeper_stop();
 }
 
-static int rotate_keys(void)
+static const char *database_url(void)
 {
-	log_init("svc-auth", "auto", "info");
+	return service_setting("DATABASE_URL");
+}
+
+static void load_own_key(void)
+{
 	key_load(settings_one(rows, sizeof(rows) / sizeof(*rows), "KEY_ENCRYPTION_KEY_FILE"));
-	return keeper_rotate(service_setting("DATABASE_URL"));
 }
 
 static const struct service service = {
 	.name = "auth",
+	.commands = "svc-auth keys list [-o json]    the keys that sign access tokens\n"
+	    "svc-auth keys rotate            publishes the next one; it signs two minutes later",
 	.settings = rows,
 	.n_settings = sizeof(rows) / sizeof(*rows),
 	.settings_at = &settings,
@@ -123,8 +129,10 @@ int main(int argc, char **argv)
 {
 	struct service s = service;
 
-	if (argc == 2 && strcmp(argv[1], "rotate-keys") == 0)
-		return rotate_keys();
+	if (argc >= 2 && strcmp(argv[1], "keys") == 0) {
+		log_init("svc-auth", "auto", "warn");
+		return keys_command(argc, argv, database_url, load_own_key);
+	}
 	s.ops = auth_ops;
 	s.n_ops = auth_n_ops;
 	return service_main(&s, argc, argv);

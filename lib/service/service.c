@@ -98,7 +98,8 @@ static void print_help(const struct service *s, int argc, char **argv)
 	settings_args(all, n, arena_printf(&a, "svc-%1$s                        serves until SIGTERM\n"
 	    "svc-%1$s migrate                brings the database schema up to date and ends: 0 done, 1 failed\n"
 	    "svc-%1$s migrate --check        changes nothing; 0: up to date; 3: prints the migrations that are pending\n"
-	    "svc-%1$s health [--live] [url]  0: the admin port (of ADMIN_LISTEN, or at url) says it is ready; 1: it does not", s->name), argc, argv);
+	    "svc-%1$s health [--live] [url]  0: the admin port (of ADMIN_LISTEN, or at url) says it is ready; 1: it does not%2$s%3$s",
+	    s->name, s->commands ? "\n" : "", s->commands ? s->commands : ""), argc, argv);
 	arena_fini(&a);
 	free(all);
 }

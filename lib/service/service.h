@@ -35,6 +35,7 @@ struct service {
 	void (*start)(const struct service_settings *s, struct event_base *base, struct db *db);
 	void (*stop)(void);             /* at drain, before the loop ends; only after start */
 	void (*metrics)(struct buf *out); /* appends the service's own to /metrics; loop thread. NULL: none */
+	const char *commands;           /* lines for --help about subcommands of its own; NULL: none */
 	bool no_relay;                  /* has no outbox */
 	/* Of another schema that `migrate` brings up to date before the service's own; false: none now. NULL: never. url, schema and dir are filled in. */
 	bool (*migrates)(struct migrate_config *c);

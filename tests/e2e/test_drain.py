@@ -80,7 +80,7 @@ def test_a_gateway_serves_on_while_it_leaves(tenant, tmp_path):
         for c in clients:
             before, after = [w for at, w in c.told if at < told], [w for at, w in c.told if at > told + 0.1]
             assert set(before) == {None} and set(after) == {"close"}, (c.told[0], c.told[-1])
-            assert c.connections > len(after)
+            assert c.connections >= len(after)  # each took a new one, and it was accepted
         # the end of the delay: nobody gets in, what has begun is answered
         time.sleep(max(0.0, told + DELAY + 0.3 - time.monotonic()))
         with pytest.raises(ConnectionRefusedError):
