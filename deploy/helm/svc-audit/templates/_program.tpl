@@ -5,7 +5,7 @@ schema: audit
 port: 7103
 adminPort: 9103
 callers: [gateway]
-calls: {auth: 7101, customers: 7102}
+calls: {auth: 7101, customers: 7102, sales: 7104}
 {{- end -}}
 
 {{- define "svc-audit.env" -}}

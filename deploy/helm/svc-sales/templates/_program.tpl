@@ -4,7 +4,7 @@ component: sales
 schema: sales
 port: 7104
 adminPort: 9104
-callers: [gateway]
+callers: [gateway, audit]
 {{- end -}}
 
 {{- define "svc-sales.env" -}}
