@@ -13,6 +13,7 @@
 #include "telemetry/admin.h"
 
 #define DRAIN_CHECK_US 20000
+#define CERTIFICATE_LOOK_S 2
 
 struct control {
 	struct gateway *g;
@@ -86,16 +87,40 @@ static void reload_dialects(struct gateway *g)
 	arena_fini(&scratch);
 }
 
+static void reload_certificate(struct gateway *g)
+{
+	const char *why = "";
+
+	if (tls_reload(g->tls, &why))
+		log_info("RELOAD", "certificate loaded again");
+	else
+		log_error("RELOAD-REFUSED", "%s: the old certificate stays", why);
+}
+
 static void on_reload(evutil_socket_t sig, short what, void *arg)
 {
 	struct control *c = arg;
-	const char *why = "";
 
 	reload_dialects(c->g);
-	if (c->g->tls && tls_reload(c->g->tls, &why))
-		log_info("RELOAD", "certificate loaded again");
-	else if (c->g->tls)
-		log_error("RELOAD-REFUSED", "%s: the old certificate stays", why);
+	if (c->g->tls)
+		reload_certificate(c->g);
+}
+
+/* Nobody sends a signal to a pod whose Secret was renewed. */
+static void on_certificate_look(evutil_socket_t fd, short what, void *arg)
+{
+	struct control *c = arg;
+
+	if (tls_has_news(c->g->tls))
+		reload_certificate(c->g);
+}
+
+static void watch_certificate(struct control *c)
+{
+	struct timeval tv = { CERTIFICATE_LOOK_S, 0 };
+
+	if (c->g->tls)
+		event_add(event_new(c->base, -1, EV_PERSIST, on_certificate_look, c), &tv);
 }
 
 static void on_watch_finished(void *arg)
@@ -198,6 +223,7 @@ void control_run(struct gateway *g)
 	if (!admin_start(c.base, g->settings.admin_listen, &admin))
 		log_die("ADMIN-LISTEN", "%s cannot be listened on", g->settings.admin_listen);
 	rpc_keys_watch(g->envelope_keys, c.base, on_keys_changed, g);
+	watch_certificate(&c);
 	c.changes = changes_start(g, c.base);
 	c.sender = watch_sender_start(g, c.base);
 	event_base_dispatch(c.base);

@@ -20,7 +20,7 @@ const struct setting gateway_settings_rows[] = {
 	TEXT("DIALECT_DIR", dialect_dir, "build/gen/dialects", "dialects, <name>.pb"),
 	TEXT("DOCS_DIR", docs_dir, "build/vendor/swagger-ui-dist", "files of the explorer at /docs; may be absent"),
 	INT("THREADS", threads, "0", 0, 64, "threads that serve requests; 0: half as many as cores"),
-	TEXT("TLS_CERT_FILE", tls_cert_file, "", "certificate chain (PEM): the listeners speak TLS; read again on SIGHUP"),
+	TEXT("TLS_CERT_FILE", tls_cert_file, "", "certificate chain (PEM): the listeners speak TLS; read again when it or the key changes, and on SIGHUP"),
 	TEXT("TLS_KEY_FILE", tls_key_file, "", "its private key (PEM)"),
 	TEXT("TRUSTED_PROXIES", trusted_proxies, "", "networks (CIDR, comma-separated) whose X-Forwarded-* headers are believed"),
 	INT("RATE_LIMIT_SCALE", rate_limit_scale, "1", 0, 1000000, "every quota times this; 0: no rate limits"),

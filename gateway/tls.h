@@ -15,5 +15,8 @@ SSL_CTX *tls_context(struct tls *t); /* for http_server_new; lives as long as t 
 int64_t tls_expires(struct tls *t);
 /* Reads the files again; handshakes from now on use them. False: *why, and nothing has changed. */
 bool tls_reload(struct tls *t, const char **why);
+/* Are the files others than those read last, and the same as at the last look? Each change is told until tls_reload has tried it.
+   For a look every few seconds on the thread that reloads; stat follows the links that a kubelet swaps when a Secret changes. */
+bool tls_has_news(struct tls *t);
 
 #endif

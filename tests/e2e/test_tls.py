@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 
 import pytest
 import requests
@@ -149,12 +150,30 @@ def test_a_new_certificate_is_taken_on_sighup_and_a_broken_one_is_not(secure, so
     assert session.get(url(secure, "/api/leads"), headers=bearer(someone), timeout=10).status_code == 200
     key = secure.folder / "key.pem"
     good = key.read_bytes()
+    refused = secure.log().count("RELOAD-REFUSED")
     key.write_bytes(b"-----BEGIN PRIVATE KEY-----\nnonsense\n-----END PRIVATE KEY-----\n")
     secure.process.send_signal(signal.SIGHUP)
     line = wait_until(lambda: next((row for row in secure.log().splitlines() if "RELOAD-REFUSED" in row), None), 5)
+    time.sleep(5)
+    assert secure.log().count("RELOAD-REFUSED") == refused + 1, "a change is tried once"
     assert "key.pem" in line and "the old certificate stays" in line, line
     key.write_bytes(good)
     assert peer_name(secure) == "second"
+
+
+def test_a_renewed_certificate_is_taken_by_itself(secure, someone):
+    """As a kubelet does it: the files are links whose folder is exchanged, and nobody sends a signal."""
+    for generation in ("third", "fourth"):
+        folder, loaded = secure.folder / generation, secure.log().count("certificate loaded again")
+        folder.mkdir()
+        make_certificate(folder, generation)
+        for name in ("cert.pem", "key.pem"):
+            link = secure.folder / f"{name}.link"
+            link.symlink_to(folder / name)
+            os.rename(link, secure.folder / name)
+        wait_until(lambda: secure.log().count("certificate loaded again") > loaded, 10)
+        assert peer_name(secure) == generation
+        assert requests.get(url(secure, "/api/leads"), headers=bearer(someone), verify=secure.cert, timeout=10).status_code == 200
 
 
 def test_a_client_that_says_nothing_is_let_go(secure):
