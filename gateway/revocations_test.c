@@ -195,6 +195,8 @@ static void test_principals_are_cached_within_bounds(void **state)
 	assert_int_equal(principals_count(c), 2);
 	assert_null(principals_get(c, b, NOW));
 	assert_null(principals_get(c, a, NOW + 10)); /* expired */
+	assert_int_equal(principals_stats(c).hits, 1);
+	assert_int_equal(principals_stats(c).misses, 2);
 	assert_true(principal_decode(held->wire, &back)); /* … but still held */
 	assert_string_equal(back.user_id, USER);
 	assert_int_equal(back.permissions[0], 0xff00);

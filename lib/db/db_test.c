@@ -13,6 +13,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "db/db.h"
+#include "db/workers.h"
+#include "telemetry/metrics.h"
 #include "db/row.h"
 #include "db/statements.h"
 #include "testing/pg.h"
@@ -174,6 +176,7 @@ static void test_tenants_stay_apart_under_mixed_load(void **state)
 	}
 	assert_int_equal(wrong, 0);
 	assert_true(db_stats_get(d).grouped > 0);
+	assert_true(metric_value(db_wait_series("read")) > 0);
 	db_free(d);
 }
 

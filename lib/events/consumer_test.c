@@ -23,6 +23,7 @@ static struct pg_fixture *pg;
 static struct bus_producer *producer;
 static char topic[80];
 static int calls_of_shaky;
+static bool is_away;
 
 /* The event's type is what the handler does. */
 static enum status handle(void *arg, PGconn *c, const struct event *const *events, size_t n)
@@ -32,6 +33,8 @@ static enum status handle(void *arg, PGconn *c, const struct event *const *event
 		const char *params[] = { id };
 
 		assert_true(uuid_parse(events[i]->id, id));
+		if (str_eq(events[i]->type, STR("test.waits")) && __atomic_load_n(&is_away, __ATOMIC_RELAXED))
+			return STATUS_UNAVAILABLE;
 		if (str_eq(events[i]->type, STR("test.poison")))
 			return STATUS_INTERNAL;
 		if (str_eq(events[i]->type, STR("test.breaks")) && pgconn_exec(c, NULL, "SELECT 1/0", 0, NULL) != STATUS_OK)
@@ -210,6 +213,27 @@ static void test_passing_failure_is_tried_again(void **state)
 	consumer_stop(c);
 }
 
+static void test_lag_grows_while_nothing_gets_through(void **state)
+{
+	char id[UUID_TEXT + 1];
+	struct consumer *c;
+
+	__atomic_store_n(&is_away, true, __ATOMIC_RELAXED);
+	uuid7(id);
+	send(id, TENANT_A, "test.waits");
+	c = start();
+	usleep(1500000);
+	assert_true(consumer_stats(c).lag_seconds > 1.2 && consumer_stats(c).lag_seconds < 10);
+	assert_false(consumer_stats(c).healthy);
+	__atomic_store_n(&is_away, false, __ATOMIC_RELAXED);
+	wait_effects("1");
+	for (int i = 0; i < 100 && consumer_stats(c).lag_seconds > 0; i++)
+		usleep(50000);
+	assert_true(consumer_stats(c).lag_seconds == 0);
+	assert_true(consumer_stats(c).healthy);
+	consumer_stop(c);
+}
+
 static void test_crash_of_the_server_is_waited_out(void **state)
 {
 	char id[UUID_TEXT + 1];
@@ -236,6 +260,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_poison_goes_to_the_dead_letters_and_the_rest_goes_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_waits_long_behind_poison, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_passing_failure_is_tried_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lag_grows_while_nothing_gets_through, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_crash_of_the_server_is_waited_out, setup, teardown),
 	};
 	int failed;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "telemetry/metrics.h"
+#include "telemetry/process.h"
 
 static struct buf text;
 
@@ -113,6 +114,25 @@ static void test_process_metrics_are_there(void **state)
 	assert_true(printed("\nprocess_start_time_seconds "));
 }
 
+static void test_lines_of_hooks_keep_their_digits_and_escape_their_labels(void **state)
+{
+	const struct metric_label labels[] = { { "a", STR("x\"\\\n") }, { "b", STR("") } };
+
+	buf_clear(&text);
+	metrics_labels(&text, "t_hook_seconds", labels, 2, 1796029400.25);
+	metrics_line(&text, "t_plain", NULL, METRIC_NONE, 0.1);
+	assert_string_equal(buf_cstr(&text), "t_hook_seconds{a=\"x\\\"\\\\\\n\",b=\"\"} 1796029400.25\nt_plain 0.1\n");
+}
+
+static void test_watched_disks_show_their_room(void **state)
+{
+	process_disk_watch("root", "/");
+	process_disk_watch("none", ""); /* a setting that is empty */
+	assert_true(printed("\ncrm_disk_free_bytes{disk=\"root\"} "));
+	assert_true(printed("\ncrm_disk_size_bytes{disk=\"root\"} "));
+	assert_false(printed("disk=\"none\""));
+}
+
 static int teardown(void **state)
 {
 	buf_fini(&text);
@@ -128,6 +148,8 @@ int main(void)
 		cmocka_unit_test(test_series_beyond_the_bound_fall_into_other),
 		cmocka_unit_test(test_no_update_is_lost_between_threads),
 		cmocka_unit_test(test_process_metrics_are_there),
+		cmocka_unit_test(test_lines_of_hooks_keep_their_digits_and_escape_their_labels),
+		cmocka_unit_test(test_watched_disks_show_their_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, teardown);
