@@ -236,6 +236,19 @@ static void per_instance(struct buf *out, const struct sums *s, const char *name
 	}
 }
 
+/* A service without any address has no row above: it must be seen all the same. */
+static void print_upstreams(struct buf *out, const struct gateway *g, const struct sums *s)
+{
+	metrics_head(out, "crm_rpc_client_instances", "gauge", "Instances of a service that every thread uses; 0: its routes answer 503");
+	for (size_t i = 0; i < g->n_services; i++) {
+		unsigned n = 0;
+
+		for (size_t k = 0; k < s->n_services; k++)
+			n += s->services[k].healthy && strcmp(s->services[k].name, g->services[i].name) == 0;
+		metrics_line(out, "crm_rpc_client_instances", "upstream", str_of(g->services[i].name), n);
+	}
+}
+
 static void print_services(struct buf *out, const struct sums *s)
 {
 #define AT(member) offsetof(struct rpc_service_stats, member)
@@ -289,5 +302,6 @@ void telemetry_print(void *arg, struct buf *out)
 		one(out, "crm_gateway_certificate_expiry_timestamp_seconds", "gauge", "When the listeners' certificate ends, seconds since 1970", (double)tls_expires(g->tls));
 	print_watch(out, watch_stats(g->watch));
 	rpc_keys_metrics(g->envelope_keys, out);
+	print_upstreams(out, g, &s);
 	print_services(out, &s);
 }

@@ -136,6 +136,8 @@ def test_a_gateway_whose_service_is_dead(someone, tmp_path):
     assert code == 1
     away = named(rows, "routes read with the token")
     assert any(r["result"] == "bad" and "503" in r["why"] for r in away), away
+    none = named(rows, "every service has an instance in use")[0]
+    assert none["result"] == "bad" and 'upstream="customers"' in none["why"]
     instances = named(rows, "every instance of every service")[0]
     assert instances["result"] == "warn" and 'upstream="customers"' in instances["why"] and "auth" not in instances["why"]
 

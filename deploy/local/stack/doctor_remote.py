@@ -330,6 +330,7 @@ def each(rows, name, bad, what, why, fix, grade=WARN):
 
 
 def check_numbers(rows):
+    yield from each(rows, "crm_rpc_client_instances", lambda v: v == 0, "every service has an instance in use", "none", "docs/runbooks/CrmServiceWithoutInstance.md", BAD)
     yield from each(rows, "crm_rpc_client_instance_up", lambda v: v != 1, "every instance of every service is in use", "out of use", "docs/runbooks/CrmInstanceEjected.md")
     yield from each(rows, "crm_relay_lag_seconds", lambda v: v > 10, "the outbox is published", "seconds that its oldest row waits", "docs/runbooks/CrmOutboxLag.md")
     yield from each(rows, "crm_consumer_healthy", lambda v: v != 1, "consumers get on", "does not", "docs/runbooks/CrmConsumerStuck.md")
