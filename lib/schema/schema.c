@@ -15,10 +15,17 @@
 #define FILE_MAX_BYTES (8u << 20)
 #define NUMBER_MAX 4096
 
+/* A descriptor set being read. */
+struct set {
+	Google__Protobuf__FileDescriptorSet *d;
+	const char *name, *owner;
+};
+
 struct reader {
 	struct schema *s;
-	Google__Protobuf__FileDescriptorSet **sets;
+	struct set *sets;
 	size_t n_sets;
+	const struct set *set; /* that is being read */
 	struct raw_message *messages;
 	size_t n_messages, cap_messages;
 	const char *why;
@@ -26,7 +33,7 @@ struct reader {
 
 /* One message type before linking. */
 struct raw_message {
-	const char *name;
+	const char *name, *file;
 	const Google__Protobuf__DescriptorProto *d;
 	const Google__Protobuf__SourceCodeInfo *docs;
 	int32_t path[32];
@@ -139,6 +146,15 @@ static bool field_rule(struct reader *r, struct schema_field *f, struct str rule
 
 /* -- collecting message types of all files */
 
+/* "customers" of "customers.proto". */
+static const char *file_base(struct schema *s, const char *file)
+{
+	const char *slash = strrchr(file, '/'), *base = slash ? slash + 1 : file;
+	const char *dot = strrchr(base, '.');
+
+	return arena_strdup(&s->arena, (struct str){ base, dot ? (size_t)(dot - base) : strlen(base) });
+}
+
 static struct raw_message *raw_find(struct reader *r, const char *name)
 {
 	for (size_t i = 0; i < r->n_messages; i++) {
@@ -171,14 +187,16 @@ static bool agree(struct reader *r, const char *name, const Google__Protobuf__De
 	return true;
 }
 
-static bool collect_message(struct reader *r, const char *scope, const Google__Protobuf__DescriptorProto *d, const Google__Protobuf__SourceCodeInfo *docs,
+static bool collect_message(struct reader *r, const Google__Protobuf__FileDescriptorProto *f, const char *scope, const Google__Protobuf__DescriptorProto *d,
     const int32_t *path, size_t n_path)
 {
-	const char *name = arena_printf(&r->s->arena, "%s.%s", scope, d->name);
+	const char *name = arena_printf(&r->s->arena, "%s.%s", scope, d->name), *file = file_base(r->s, f->name);
 	struct raw_message *m = raw_find(r, name);
 
 	if (n_path + 2 > sizeof(m->path) / sizeof(*m->path))
 		return fail(r, "%s: nested too deeply", name);
+	if (m && strcmp(m->file, file) != 0)
+		return fail(r, "%s: in %s.proto and in %s.proto", name, m->file, file);
 	if (m && !agree(r, name, m->d, d))
 		return false;
 	if (!m) {
@@ -187,11 +205,11 @@ static bool collect_message(struct reader *r, const char *scope, const Google__P
 			r->messages = xrealloc(r->messages, r->cap_messages * sizeof(*m));
 		}
 		m = &r->messages[r->n_messages++];
-		*m = (struct raw_message){ .name = name };
+		*m = (struct raw_message){ .name = name, .file = file };
 	}
 	if (!m->d || d->n_field > m->d->n_field) {
 		m->d = d;
-		m->docs = docs;
+		m->docs = f->source_code_info;
 		m->n_path = n_path;
 		memcpy(m->path, path, n_path * sizeof(*path));
 	}
@@ -201,15 +219,30 @@ static bool collect_message(struct reader *r, const char *scope, const Google__P
 		memcpy(deeper, path, n_path * sizeof(*path));
 		deeper[n_path] = 3;
 		deeper[n_path + 1] = (int32_t)i;
-		if (!collect_message(r, name, d->nested_type[i], docs, deeper, n_path + 2))
+		if (!collect_message(r, f, name, d->nested_type[i], deeper, n_path + 2))
 			return false;
 	}
 	return true;
 }
 
-static bool wanted(const Google__Protobuf__FileDescriptorProto *f)
+static bool owns(const struct set *set, const char *base)
 {
-	return f->package && strncmp(f->package, "google.", 7) != 0;
+	return set->owner && strcmp(set->owner, base) == 0;
+}
+
+/* Google's are not, nor another owner's copy of a file that an owner is there for. */
+static bool wanted(struct reader *r, const Google__Protobuf__FileDescriptorProto *f)
+{
+	const char *base;
+
+	if (!f->package || strncmp(f->package, "google.", 7) == 0)
+		return false;
+	base = file_base(r->s, f->name);
+	for (size_t i = 0; i < r->n_sets; i++) {
+		if (owns(&r->sets[i], base))
+			return r->set == &r->sets[i];
+	}
+	return true;
 }
 
 static bool collect_file(struct reader *r, const Google__Protobuf__FileDescriptorProto *f)
@@ -217,7 +250,7 @@ static bool collect_file(struct reader *r, const Google__Protobuf__FileDescripto
 	for (size_t i = 0; i < f->n_message_type; i++) {
 		int32_t path[2] = { 4, (int32_t)i };
 
-		if (!collect_message(r, f->package, f->message_type[i], f->source_code_info, path, 2))
+		if (!collect_message(r, f, f->package, f->message_type[i], path, 2))
 			return false;
 	}
 	return true;
@@ -333,7 +366,7 @@ static bool link_messages(struct reader *r)
 	s->messages = arena_zalloc(&s->arena, (r->n_messages + 1) * sizeof(*s->messages));
 	s->n_messages = r->n_messages;
 	for (size_t i = 0; i < r->n_messages; i++)
-		s->messages[i].name = r->messages[i].name;
+		s->messages[i] = (struct schema_message){ .name = r->messages[i].name, .file = r->messages[i].file };
 	for (size_t i = 0; i < r->n_messages; i++) {
 		if (!link_message(r, &r->messages[i], &s->messages[i]))
 			return false;
@@ -368,14 +401,6 @@ static bool method_rule(struct reader *r, struct schema_method *m, struct str ru
 	return true;
 }
 
-static const char *service_of_file(struct schema *s, const char *file)
-{
-	const char *slash = strrchr(file, '/'), *base = slash ? slash + 1 : file;
-	const char *dot = strrchr(base, '.');
-
-	return arena_strdup(&s->arena, (struct str){ base, dot ? (size_t)(dot - base) : strlen(base) });
-}
-
 static struct schema_method *method_slot(struct schema *s, const char *name)
 {
 	for (size_t i = 0; i < s->n_methods; i++) {
@@ -406,7 +431,9 @@ static bool link_method(struct reader *r, const Google__Protobuf__FileDescriptor
 	struct schema_method *slot = method_slot(s, m.name);
 	struct str rule = option_bytes(d->options ? &d->options->base : NULL, 50002);
 
-	m.service = service_of_file(s, f->name);
+	m.service = file_base(s, f->name);
+	if (r->set->owner && !owns(r->set, m.service))
+		return fail(r, "%s: %s may not have services in %s", m.name, r->set->owner, f->name);
 	if (slot->name && strcmp(slot->service, m.service) != 0)
 		return fail(r, "%s: in %s.proto and in %s.proto", m.name, slot->service, m.service);
 	m.doc = doc_of(s, f->source_code_info, path, 4);
@@ -521,67 +548,88 @@ static bool check_methods(struct reader *r)
 
 /* -- files */
 
-static bool read_set(struct reader *r, const char *path)
+static bool read_file(struct reader *r, const char *path, struct buf *b)
 {
-	struct buf b = { 0 };
 	FILE *f = fopen(path, "rb");
-	bool ok = false;
 	size_t k;
 
 	if (!f)
 		return fail(r, "%s: cannot be read", path);
 	do {
-		buf_need(&b, 65536);
-		k = fread(b.p + b.n, 1, 65536, f);
-		b.n += k;
-	} while (k > 0 && b.n <= FILE_MAX_BYTES);
+		buf_need(b, 65536);
+		k = fread(b->p + b->n, 1, 65536, f);
+		b->n += k;
+	} while (k > 0 && b->n <= FILE_MAX_BYTES);
 	fclose(f);
-	r->sets[r->n_sets] = b.n <= FILE_MAX_BYTES ? google__protobuf__file_descriptor_set__unpack(NULL, b.n, (const uint8_t *)b.p) : NULL;
-	if (r->sets[r->n_sets]) {
-		r->n_sets++;
-		ok = true;
-	} else {
-		fail(r, "%s: is not a descriptor set", path);
-	}
-	buf_fini(&b);
-	return ok;
+	return true;
+}
+
+static bool read_set(struct reader *r, const struct schema_set *from)
+{
+	struct set *set = &r->sets[r->n_sets];
+
+	*set = (struct set){ .name = from->name, .owner = from->owner };
+	if (from->bytes.n <= FILE_MAX_BYTES)
+		set->d = google__protobuf__file_descriptor_set__unpack(NULL, from->bytes.n, (const uint8_t *)from->bytes.p);
+	if (!set->d)
+		return fail(r, "%s: is not a descriptor set", from->name);
+	r->n_sets++;
+	return true;
 }
 
 static bool each_file(struct reader *r, bool (*step)(struct reader *r, const Google__Protobuf__FileDescriptorProto *f))
 {
 	for (size_t i = 0; i < r->n_sets; i++) {
-		for (size_t k = 0; k < r->sets[i]->n_file; k++) {
-			if (wanted(r->sets[i]->file[k]) && !step(r, r->sets[i]->file[k]))
+		r->set = &r->sets[i];
+		for (size_t k = 0; k < r->sets[i].d->n_file; k++) {
+			if (wanted(r, r->sets[i].d->file[k]) && !step(r, r->sets[i].d->file[k]))
 				return false;
 		}
 	}
 	return true;
 }
 
-static bool load(struct reader *r, const char *const *paths, size_t n)
+static bool link_all(struct reader *r)
 {
-	for (size_t i = 0; i < n; i++) {
-		if (!read_set(r, paths[i]))
-			return false;
-	}
 	return each_file(r, collect_file) && each_file(r, link_row_kinds) && link_messages(r) && each_file(r, link_permissions) && each_file(r, link_services) && check_methods(r);
+}
+
+static struct schema *finish(struct reader *r, bool ok, const char **why)
+{
+	if (!ok) {
+		schema_free(r->s);
+		r->s = NULL;
+		*why = r->why;
+	}
+	for (size_t i = 0; i < r->n_sets; i++)
+		google__protobuf__file_descriptor_set__free_unpacked(r->sets[i].d, NULL);
+	free(r->sets);
+	free(r->messages);
+	return r->s;
+}
+
+struct schema *schema_try_sets(const struct schema_set *sets, size_t n, const char **why)
+{
+	struct reader r = { .s = xcalloc(1, sizeof(struct schema)), .sets = xcalloc(n + 1, sizeof(*r.sets)) };
+	bool ok = true;
+
+	for (size_t i = 0; ok && i < n; i++)
+		ok = read_set(&r, &sets[i]);
+	return finish(&r, ok && link_all(&r), why);
 }
 
 struct schema *schema_try(const char *const *paths, size_t n, const char **why)
 {
-	struct reader r = { .s = xcalloc(1, sizeof(struct schema)) };
+	struct reader r = { .s = xcalloc(1, sizeof(struct schema)), .sets = xcalloc(n + 1, sizeof(*r.sets)) };
+	bool ok = true;
 
-	r.sets = xcalloc(n + 1, sizeof(*r.sets));
-	if (!load(&r, paths, n)) {
-		schema_free(r.s);
-		r.s = NULL;
-		*why = r.why;
+	for (size_t i = 0; ok && i < n; i++) {
+		struct buf b = { 0 };
+
+		ok = read_file(&r, paths[i], &b) && read_set(&r, &(struct schema_set){ .name = paths[i], .bytes = buf_view(&b) });
+		buf_fini(&b);
 	}
-	for (size_t i = 0; i < r.n_sets; i++)
-		google__protobuf__file_descriptor_set__free_unpacked(r.sets[i], NULL);
-	free(r.sets);
-	free(r.messages);
-	return r.s;
+	return finish(&r, ok && link_all(&r), why);
 }
 
 struct schema *schema_load(const char *const *paths, size_t n)

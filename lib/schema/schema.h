@@ -5,6 +5,8 @@
 #ifndef CRM_SCHEMA_SCHEMA_H
 #define CRM_SCHEMA_SCHEMA_H
 
+#include "base/arena.h"
+#include "base/buf.h"
 #include "base/str.h"
 
 struct schema;
@@ -33,6 +35,7 @@ struct schema_field {
 
 struct schema_message {
 	const char *name;   /* "crm.v1.Lead" */
+	const char *file;   /* proto file without .proto: "customers"; of a service, or shared */
 	const char *entity; /* option (e): "lead"; NULL when none */
 	const char *rows;   /* "leads": members may be limited to some of its rows; NULL when not */
 	const struct schema_field *about; /* whose personal data its fields are; NULL: its own */
@@ -64,7 +67,28 @@ struct schema_permission {
 struct schema *schema_load(const char *const *paths, size_t n);
 /* Like schema_load, but gives NULL and a reason (static or leaked text). For reloading. */
 struct schema *schema_try(const char *const *paths, size_t n, const char **why);
+/*
+ * A descriptor set in memory. owner: the service that it comes from; what "<owner>.proto" says is taken from this set alone, whatever
+ * copies other sets have, and no other service's file is taken from it. NULL: of nobody. Files without an owner are merged: fields and
+ * permissions may be added, the set with more fields wins, then the earlier one.
+ */
+struct schema_set {
+	const char *name; /* for reasons */
+	const char *owner;
+	struct str bytes;
+};
+/* As schema_try. A set with an owner may have services in the owner's file only. */
+struct schema *schema_try_sets(const struct schema_set *sets, size_t n, const char **why);
 void schema_free(struct schema *s);
+/* Appends the set without Google's files, places in the source and what is no comment that schema_load reads. False: it is no descriptor set. */
+bool schema_strip(struct str bytes, struct buf *out);
+/*
+ * May now replace before for those who speak before? Looks at what service's file declares: methods, messages and fields must be there
+ * with their numbers, names and types. False: *why names the first that is not (in a).
+ */
+bool schema_compatible(const struct schema *before, const struct schema *now, const char *service, struct arena *a, const char **why);
+/* Does a service of this name have methods? */
+bool schema_has_service(const struct schema *s, const char *service);
 
 const struct schema_message *schema_message_find(const struct schema *s, struct str name);
 const struct schema_method *schema_method_find(const struct schema *s, struct str name);
