@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 #include "base/str.h"
+#include "gateway/dialect/fragment.h"
 #include "schema/schema.h"
 
 struct dialects;
@@ -59,6 +60,15 @@ struct route {
 
 /* Loads every <dir>/<name>.pb of contracts and of dialects. All or nothing: NULL and *why = "file:route or resource: reason". */
 struct dialects *dialects_load(const char *descriptor_dir, const char *dialect_dir, const char **why);
+/* A dialect as its parts (fragment.h): base alone may be a whole one. name: for reasons. */
+struct dialect_source {
+	const char *name;
+	struct str base;
+	const struct dialect_part *parts;
+	size_t n_parts;
+};
+/* The same from memory; nothing of it is kept. */
+struct dialects *dialects_build(const struct schema_set *sets, size_t n_sets, const struct dialect_source *rows, size_t n, const char **why);
 struct dialects *dialects_hold(struct dialects *ds);
 void dialects_rele(struct dialects *ds);
 const struct schema *dialects_schema(const struct dialects *ds);

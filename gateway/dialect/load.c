@@ -1,72 +1,21 @@
 /* The snapshot: reads contracts and declarations, compiles them, counts its users. */
-#include <dirent.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/files.h"
 #include "gateway/dialect/plan.h"
 
-#define FILES_MAX 64
-#define DIALECT_MAX_BYTES (4u << 20)
+#define DIALECTS_MAX 64
 
 struct dialects {
 	atomic_uint users;
 	struct arena arena;
 	struct schema *schema;
-	const struct dialect *all[FILES_MAX];
-	Crm__Dialect__Dialect *sources[FILES_MAX];
+	const struct dialect *all[DIALECTS_MAX];
+	Crm__Dialect__Dialect *sources[DIALECTS_MAX];
 	size_t n;
 };
-
-static int by_name(const void *a, const void *b)
-{
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* Paths of <dir>/<name>.pb in the order of their names. */
-static bool list_files(struct arena *a, const char *dir, const char **paths, size_t *n, const char **why)
-{
-	DIR *d = opendir(dir);
-	const struct dirent *e;
-
-	*n = 0;
-	if (!d) {
-		*why = arena_printf(a, "%s: cannot be read", dir);
-		return false;
-	}
-	for (e = readdir(d); e && *n < FILES_MAX; e = readdir(d)) {
-		size_t len = strlen(e->d_name);
-
-		if (len > 3 && e->d_name[0] != '.' && strcmp(e->d_name + len - 3, ".pb") == 0)
-			paths[(*n)++] = arena_printf(a, "%s/%s", dir, e->d_name);
-	}
-	closedir(d);
-	qsort(paths, *n, sizeof(*paths), by_name);
-	if (*n == 0)
-		*why = arena_printf(a, "%s: has no .pb file", dir);
-	return *n > 0;
-}
-
-static Crm__Dialect__Dialect *read_dialect(const char *path)
-{
-	struct buf b = { 0 };
-	FILE *f = fopen(path, "rb");
-	Crm__Dialect__Dialect *d = NULL;
-	size_t k;
-
-	if (!f)
-		return NULL;
-	do {
-		buf_need(&b, 65536);
-		k = fread(b.p + b.n, 1, 65536, f);
-		b.n += k;
-	} while (k > 0 && b.n <= DIALECT_MAX_BYTES);
-	fclose(f);
-	if (b.n <= DIALECT_MAX_BYTES)
-		d = crm__dialect__dialect__unpack(NULL, b.n, (const uint8_t *)b.p);
-	buf_fini(&b);
-	return d;
-}
 
 /* -- a dialect's own settings */
 
@@ -196,28 +145,36 @@ bool compile_dialect(struct compile *c, const Crm__Dialect__Dialect *src)
 
 /* -- the snapshot */
 
-static bool load_one(struct dialects *ds, const char *path, const char **why)
+/* Takes src. */
+static bool add_dialect(struct dialects *ds, Crm__Dialect__Dialect *src, const char *label, const char **why)
 {
-	Crm__Dialect__Dialect *src = read_dialect(path);
-	struct dialect_impl *d;
-	struct compile c = { .a = &ds->arena, .schema = ds->schema };
+	struct dialect_impl *d = ARENA_NEW(&ds->arena, struct dialect_impl);
+	struct compile c = { .a = &ds->arena, .schema = ds->schema, .d = d };
 
-	if (!src) {
-		*why = arena_printf(&ds->arena, "%s: is not a dialect", path);
-		return false;
-	}
 	ds->sources[ds->n] = src;
-	d = ARENA_NEW(&ds->arena, struct dialect_impl);
 	d->src = src;
 	d->schema = ds->schema;
-	d->pub.name = text_or(src->name, path);
+	d->pub.name = text_or(src->name, label);
 	d->pub.impl = d;
 	d->pub.index = (int)ds->n;
-	c.d = d;
 	ds->all[ds->n++] = &d->pub;
 	if (compile_dialect(&c, src))
 		return true;
 	*why = c.why;
+	return false;
+}
+
+static bool build_one(struct dialects *ds, const struct dialect_source *from, const char **why)
+{
+	Crm__Dialect__Dialect *src = crm__dialect__dialect__unpack(NULL, from->base.n, (const uint8_t *)from->base.p);
+
+	if (!src) {
+		*why = arena_printf(&ds->arena, "%s: is not a dialect", from->name);
+		return false;
+	}
+	if (fragment_merge(src, from->parts, from->n_parts, ds->schema, &ds->arena, why))
+		return add_dialect(ds, src, from->name, why);
+	crm__dialect__dialect__free_unpacked(src, NULL);
 	return false;
 }
 
@@ -242,36 +199,57 @@ static bool names_differ(struct dialects *ds, const char **why)
 	return true;
 }
 
-static bool load_all(struct dialects *ds, const char *descriptor_dir, const char *dialect_dir, const char **why)
+static bool build_all(struct dialects *ds, const struct schema_set *sets, size_t n_sets, const struct dialect_source *rows, size_t n, const char **why)
 {
-	const char *paths[FILES_MAX];
-	size_t n;
-
-	if (!list_files(&ds->arena, descriptor_dir, paths, &n, why))
-		return false;
-	ds->schema = schema_try(paths, n, why);
+	ds->schema = schema_try_sets(sets, n_sets, why);
 	if (!ds->schema)
 		return false;
-	if (!list_files(&ds->arena, dialect_dir, paths, &n, why))
+	if (n > DIALECTS_MAX) {
+		*why = arena_printf(&ds->arena, "more than %d dialects", DIALECTS_MAX);
 		return false;
+	}
 	for (size_t i = 0; i < n; i++) {
-		if (!load_one(ds, paths[i], why))
+		if (!build_one(ds, &rows[i], why))
 			return false;
 	}
 	return names_differ(ds, why);
 }
 
-struct dialects *dialects_load(const char *descriptor_dir, const char *dialect_dir, const char **why)
+struct dialects *dialects_build(const struct schema_set *sets, size_t n_sets, const struct dialect_source *rows, size_t n, const char **why)
 {
 	struct dialects *ds = xcalloc(1, sizeof(*ds));
 	const char *reason = "no reason";
 
 	atomic_store(&ds->users, 1);
-	if (load_all(ds, descriptor_dir, dialect_dir, &reason))
+	if (build_all(ds, sets, n_sets, rows, n, &reason))
 		return ds;
 	*why = xstrdup(reason);
 	dialects_rele(ds);
 	return NULL;
+}
+
+struct dialects *dialects_load(const char *descriptor_dir, const char *dialect_dir, const char **why)
+{
+	struct file_text files[FILES_MOST];
+	struct schema_set sets[FILES_MOST];
+	struct dialect_source rows[FILES_MOST];
+	struct arena a = { 0 };
+	struct dialects *ds = NULL;
+	const char *reason = "";
+	size_t n_sets = files_read(&a, descriptor_dir, files, &reason), n = 0;
+
+	for (size_t i = 0; i < n_sets; i++)
+		sets[i] = (struct schema_set){ .name = files[i].name, .bytes = files[i].bytes };
+	if (n_sets)
+		n = files_read(&a, dialect_dir, files, &reason);
+	for (size_t i = 0; i < n; i++)
+		rows[i] = (struct dialect_source){ .name = files[i].name, .base = files[i].bytes };
+	if (n)
+		ds = dialects_build(sets, n_sets, rows, n, why);
+	else
+		*why = xstrdup(reason);
+	arena_fini(&a);
+	return ds;
 }
 
 struct dialects *dialects_hold(struct dialects *ds)
@@ -284,7 +262,7 @@ void dialects_rele(struct dialects *ds)
 {
 	if (!ds || atomic_fetch_sub(&ds->users, 1) != 1)
 		return;
-	for (size_t i = 0; i < FILES_MAX; i++) {
+	for (size_t i = 0; i < DIALECTS_MAX; i++) {
 		if (ds->sources[i])
 			crm__dialect__dialect__free_unpacked(ds->sources[i], NULL);
 	}

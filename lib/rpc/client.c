@@ -124,9 +124,21 @@ static struct rpc_instance *service_pick(struct rpc_service *s, const struct rpc
 	return best;
 }
 
+static struct rpc_instance *service_one(const struct rpc_service *s, uint64_t id, const struct rpc_instance *but)
+{
+	for (size_t k = 0; k < s->n; k++) {
+		struct rpc_instance *in = s->instances[k];
+
+		if (in->id == id)
+			return in->healthy && in != but ? in : NULL;
+	}
+	return NULL;
+}
+
 static bool pending_queue(struct rpc_client *c, struct rpc_pending *p, const struct rpc_instance *but)
 {
-	struct rpc_instance *in = service_pick(&c->services[p->service], but);
+	struct rpc_service *s = &c->services[p->service];
+	struct rpc_instance *in = p->only ? service_one(s, p->only, but) : service_pick(s, but);
 
 	if (!in || in->queued[p->lane] >= LANE_QUEUE)
 		return false;
@@ -147,7 +159,7 @@ static bool pending_park(struct rpc_client *c, struct rpc_pending *p)
 
 	if (!p->park_until_us)
 		p->park_until_us = now + AWAY_US;
-	if (now >= s->away_until_us || now >= p->park_until_us || s->n_parked >= LANE_QUEUE)
+	if (p->only || now >= s->away_until_us || now >= p->park_until_us || s->n_parked >= LANE_QUEUE)
 		return false;
 	p->parked = true;
 	s->n_parked++;
@@ -295,6 +307,14 @@ static void tick_cb(evutil_socket_t fd, short what, void *arg)
 
 /* -- health */
 
+static void tell(const struct rpc_instance *in, bool alive, uint64_t contract)
+{
+	struct rpc_client *c = in->client;
+
+	if (c->seen)
+		c->seen(c->seen_arg, (int)(in->service - c->services), in->id, alive, contract);
+}
+
 static void instance_eject(struct rpc_instance *in, const char *why, bool hopeless, bool away)
 {
 	struct rpc_pending *p;
@@ -304,6 +324,7 @@ static void instance_eject(struct rpc_instance *in, const char *why, bool hopele
 	if (away)
 		in->service->away_until_us = clock_mono_us() + AWAY_US;
 	in->healthy = false;
+	tell(in, false, 0);
 	in->stats.ejections++;
 	in->timeouts_in_a_row = 0;
 	in->owed_since_us = 0;
@@ -344,6 +365,7 @@ void rpc_instance_health(struct rpc_instance *in, enum status s, struct frame_he
 	in->healthy = true;
 	in->leaving = h.leaving;
 	service_unpark(in->client, in->service);
+	tell(in, true, h.contract);
 }
 
 static void probe_arm(struct rpc_client *c)
@@ -466,6 +488,7 @@ void rpc_client_call(struct rpc_client *c, const struct rpc_request *r)
 	p->service = r->service;
 	p->lane = (unsigned)r->lane < RPC_LANES ? r->lane : RPC_SLOW;
 	p->may_retry = r->may_retry;
+	p->only = r->instance;
 	p->done = r->done;
 	p->arg = r->arg;
 	p->due_us = clock_mono_us() + (int64_t)timeout_ms * 1000;
@@ -480,6 +503,12 @@ void rpc_client_call(struct rpc_client *c, const struct rpc_request *r)
 		TAILQ_INSERT_TAIL(&c->refused, p, queue);
 		rpc_client_flush_soon(c);
 	}
+}
+
+void rpc_client_watch(struct rpc_client *c, rpc_seen seen, void *arg)
+{
+	c->seen = seen;
+	c->seen_arg = arg;
 }
 
 size_t rpc_client_stats(const struct rpc_client *c, struct rpc_service_stats *rows, size_t max)

@@ -39,6 +39,7 @@ struct rpc_request {
 	struct str principal;       /* wire bytes of crm.v1.Principal; empty for public calls */
 	struct str request_id, traceparent, dialect, idempotency_key, idempotency_hash, client_ip, user_agent;
 	uint32_t timeout_ms;
+	uint64_t instance;          /* this one alone, from rpc_seen; 0: the healthy one with the least to do */
 	bool may_retry;             /* safe to send again once when the connection broke (reads) */
 	struct str payload;
 	rpc_done done;
@@ -55,6 +56,13 @@ int rpc_client_find(const struct rpc_client *c, struct str name); /* -1: unknown
  * last one went away less than 1.5 s ago (it ended or its connection broke), as soon as that time is over and none came back.
  */
 void rpc_client_call(struct rpc_client *c, const struct rpc_request *r);
+
+/*
+ * What is known of an instance: told after each answer to Health.Check that says it is able to serve (alive; contract: the hash that
+ * it gives, 0: none), and when it gets no calls any more. instance is never given to another one. NULL: nobody is told.
+ */
+typedef void (*rpc_seen)(void *arg, int service, uint64_t instance, bool alive, uint64_t contract);
+void rpc_client_watch(struct rpc_client *c, rpc_seen seen, void *arg);
 
 struct rpc_service_stats {
 	const char *name, *url;

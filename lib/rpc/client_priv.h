@@ -23,6 +23,7 @@ struct rpc_pending {
 	struct rpc_pending *spare;
 	int service;
 	enum rpc_lane lane;
+	uint64_t only; /* id of the one instance that may have it; 0: any */
 	bool may_retry, retried, queued, parked;
 	enum status refusal; /* STATUS_OK: not refused */
 	struct rpc_instance *instance;
@@ -57,6 +58,7 @@ struct rpc_message {
 struct rpc_instance {
 	struct rpc_client *client;
 	struct rpc_service *service;
+	uint64_t id; /* 1, 2, 3, … of the client's instances */
 	nng_socket socket;
 	atomic_uint pipes_up, pipes_down; /* counted on NNG's threads */
 	unsigned up_seen, down_seen;
@@ -90,6 +92,9 @@ struct rpc_client {
 	size_t n_services;
 	struct rpc_instance *instances[RPC_MAX_INSTANCES];
 	size_t n_instances;
+	uint64_t last_id;
+	rpc_seen seen;
+	void *seen_arg;
 	struct rpc_pending_list wheel[RPC_WHEEL], refused;
 	unsigned probe_turn;
 	bool probe_hurry; /* some instance is ejected: probes come faster, the healthy ones' no more often */

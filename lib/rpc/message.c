@@ -332,6 +332,7 @@ struct rpc_instance *rpc_instance_new(struct rpc_client *c, struct rpc_service *
 
 	metric_register(&batches);
 	in->client = c;
+	in->id = ++c->last_id;
 	in->healthy = true;
 	in->service = s;
 	in->stats.name = s->name;

@@ -81,6 +81,11 @@ void rpc_server_observe(struct rpc_server *s, void (*answered)(void *arg, const 
  * have one, and whoever comes is served. For the time between the order to end and rpc_server_drain. On the loop's thread.
  */
 void rpc_server_leave(struct rpc_server *s);
+/*
+ * What Health.Contract answers (crm.v1.Contract, copied); Health.Check carries its hash. Before that both say that there is none.
+ * On the loop's thread.
+ */
+void rpc_server_contract(struct rpc_server *s, struct str contract);
 /* Answers new calls UNAVAILABLE from now on; idle(arg) when none is in flight. */
 void rpc_server_drain(struct rpc_server *s, void (*idle)(void *arg), void *arg);
 

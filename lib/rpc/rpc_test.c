@@ -26,6 +26,8 @@
 /* One process per server, all forked before NNG starts: it does not survive a fork. */
 enum { ECHO_A, ECHO_B, WRONG_KEY, VICTIM, STOPPED, DRAINED, SICK, LEAVER_A, LEAVER_B, SERVERS };
 
+#define CONTRACT "what it can do"
+
 static const uint8_t right_key[32] = { 1, 2, 3 }, other_key[32] = { 9 };
 static pid_t server_pid[SERVERS];
 static struct event_base *base;
@@ -167,6 +169,8 @@ static void server_main(int i)
 		rpc_nng_start();
 	server_base = event_base_new();
 	server = rpc_server_new(server_base, url, rpc_keys_of(i == WRONG_KEY ? &other_key : &right_key, 1), serve, server_healthy, NULL);
+	if (i == ECHO_A)
+		rpc_server_contract(server, str_of(CONTRACT));
 	event_add(event_new(server_base, -1, EV_PERSIST, watch_cb, NULL), &tv);
 	event_base_dispatch(server_base);
 	_exit(1);
@@ -601,6 +605,57 @@ static void test_health_is_a_message_that_may_grow(void **state)
 	buf_fini(&b);
 }
 
+/* What rpc_seen was told of the two of `pair`. */
+static struct {
+	uint64_t id[2], contract[2];
+	size_t n;
+} seen;
+
+static void on_seen(void *arg, int service, uint64_t instance, bool alive, uint64_t contract)
+{
+	size_t i = 0;
+
+	if (service != pair)
+		return;
+	while (i < seen.n && seen.id[i] != instance)
+		i++;
+	assert_true(i < 2 && alive);
+	seen.n = i == seen.n ? i + 1 : seen.n;
+	seen.id[i] = instance;
+	seen.contract[i] = contract;
+}
+
+static void ask_one(uint64_t instance, struct answer *a)
+{
+	struct rpc_request q = request(pair, "Health.Contract", "", 1000, a);
+
+	q.instance = instance;
+	rpc_client_call(client, &q);
+	wait_for(a, 1, 1500);
+}
+
+static void test_instances_say_their_contracts_and_can_be_asked_one_by_one(void **state)
+{
+	size_t with;
+	struct answer a;
+
+	rpc_client_watch(client, on_seen, NULL);
+	turn(700);
+	rpc_client_watch(client, NULL, NULL);
+	assert_int_equal(seen.n, 2);
+	assert_true((seen.contract[0] == 0) != (seen.contract[1] == 0)); /* ECHO_A alone has one */
+	with = seen.contract[0] ? 0 : 1;
+	for (int k = 0; k < 4; k++) {
+		ask_one(seen.id[with], &a);
+		assert_int_equal(a.status, STATUS_OK);
+		assert_string_equal(a.payload, CONTRACT);
+		ask_one(seen.id[!with], &a); /* its dispatcher is asked */
+		assert_string_not_equal(a.payload, CONTRACT);
+	}
+	ask_one(UINT64_MAX, &a); /* nobody: not another one instead */
+	assert_int_equal(a.status, STATUS_UNAVAILABLE);
+}
+
 static void test_replayed_messages_are_recognised(void **state)
 {
 	struct replay *r = xcalloc(1, sizeof(*r));
@@ -763,6 +818,7 @@ int main(void)
 		cmocka_unit_test(test_a_stopped_server_is_ejected_and_comes_back),
 		cmocka_unit_test(test_a_sick_server_is_left_alone_until_it_is_well),
 		cmocka_unit_test(test_calls_wait_a_moment_for_whoever_went_away),
+		cmocka_unit_test(test_instances_say_their_contracts_and_can_be_asked_one_by_one),
 		cmocka_unit_test(test_a_leaving_server_gets_no_calls_while_there_is_another),
 		cmocka_unit_test(test_draining_answers_what_it_has_and_takes_nothing_new),
 	};

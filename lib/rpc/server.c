@@ -60,6 +60,7 @@ struct rpc_server {
 	void (*observe)(void *arg, const struct rpc_call *call, enum status status);
 	void *observe_arg;
 	struct frame_health health;
+	struct buf contract; /* empty: none */
 	bool draining;
 	void (*idle)(void *arg);
 	void *idle_arg;
@@ -239,6 +240,8 @@ static void call_route(struct rpc_server *sv, struct served *c, int64_t now)
 		served_answer(&c->call, &(struct frame_reply){ .status = STATUS_UNAVAILABLE, .refused = true });
 	} else if (str_eq(c->call.rpc, STR("Health.Check"))) {
 		answer_health(sv, &c->call);
+	} else if (str_eq(c->call.rpc, STR("Health.Contract")) && sv->contract.n) {
+		rpc_reply_ok(&c->call, buf_view(&sv->contract));
 	} else {
 		sv->stats.calls++;
 		c->call.started_us = clock_mono_us();
@@ -487,6 +490,24 @@ void rpc_server_observe(struct rpc_server *s, void (*answered)(void *arg, const 
 void rpc_server_leave(struct rpc_server *s)
 {
 	s->health.leaving = true;
+}
+
+/* Not 0, which says that there is none. */
+static uint64_t contract_hash(struct str contract)
+{
+	uint8_t digest[32];
+	uint64_t hash;
+
+	sha256(contract.p, contract.n, digest);
+	memcpy(&hash, digest, sizeof(hash));
+	return hash | 1;
+}
+
+void rpc_server_contract(struct rpc_server *s, struct str contract)
+{
+	buf_clear(&s->contract);
+	buf_str(&s->contract, contract);
+	s->health.contract = contract.n ? contract_hash(contract) : 0;
 }
 
 void rpc_server_drain(struct rpc_server *s, void (*idle)(void *arg), void *arg)
