@@ -15,15 +15,15 @@ deps: ## install the packages that building and running need (apt)
 test-deps:
 	@deploy/local/install-deps test
 
-build: $(addprefix $(BIN)/,$(PROGRAMS)) $(TOOLS) $(DESCS) $(DIALECT_PB) ## compile all programs
+build: $(addprefix $(BIN)/,$(PROGRAMS)) $(TOOLS) $(DESCS) $(DIALECT_PB) $(FRAGMENTS) ## compile all programs
 
 test: test-deps ## everything: unit, end to end over all dialects, sanitizers, fuzz smoke, Kafka (about half an hour)
 	@tests/run
 
-unit: $(TEST_BIN) $(DESCS) $(DIALECT_PB) ## unit tests of this VARIANT
+unit: $(TEST_BIN) $(DESCS) $(DIALECT_PB) $(FRAGMENTS) ## unit tests of this VARIANT
 	@tests/unit $(TEST_BIN)
 
-fuzz: $(FUZZ_BIN) $(DESCS) $(DIALECT_PB) ## build the fuzz targets and run each for FUZZ_SECONDS (default 10)
+fuzz: $(FUZZ_BIN) $(DESCS) $(DIALECT_PB) $(FRAGMENTS) ## build the fuzz targets and run each for FUZZ_SECONDS (default 10)
 	@tests/fuzz/run $(FUZZ_BIN)
 
 bench: build ## measure product against raw statement, print the table, write build/bench.json

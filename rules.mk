@@ -31,6 +31,8 @@ LDEXTRA :=
 endif
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+# when that was: of the commit, so that two builds of it are the same
+BUILT := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
 CFLAGS = $(CSTD) $(OPT) $(HARDEN) $(WARN) $(INC) $(PKG_CFLAGS) -MMD -MP
 
 PROTOS    := $(wildcard proto/*.proto)
@@ -40,6 +42,7 @@ DESC_NAMES := common auth customers sales audit events dialect
 DESCS     := $(patsubst %,$(GEN)/descriptors/%.pb,$(DESC_NAMES))
 DIALECT_TXT := $(wildcard gateway/dialects/*.textproto)
 DIALECT_PB  := $(patsubst gateway/dialects/%.textproto,$(GEN)/dialects/%.pb,$(DIALECT_TXT))
+FRAGMENTS := $(GEN)/fragments/.made
 
 find_c = $(filter-out %_test.c %_fuzz.c,$(shell find $(1) -name '*.c' 2>/dev/null | LC_ALL=C sort))
 LIB_C  := $(call find_c,lib)
@@ -70,6 +73,10 @@ $(GEN)/descriptors/%.pb: proto/%.proto $(PROTOS)
 $(GEN)/dialects/%.pb: gateway/dialects/%.textproto proto/dialect.proto
 	@mkdir -p $(GEN)/dialects
 	@echo "  DIALECT $<"; protoc -Iproto --encode=crm.dialect.Dialect proto/dialect.proto < $< > $@ || { echo "in $<" >&2; rm -f $@; exit 1; }
+# the parts of services, cut by a tool of ours; a folder each, and one file that says that they are there
+$(FRAGMENTS): $(BIN)/dialect-split $(DESCS) $(DIALECT_PB)
+	@rm -rf $(@D); mkdir -p $(@D)
+	@$(BIN)/dialect-split $(GEN)/descriptors $(GEN)/dialects $(@D) && touch $@
 
 # -- objects
 $(OUT)/gen/%.o: $(GEN)/%.c
@@ -77,10 +84,10 @@ $(OUT)/gen/%.o: $(GEN)/%.c
 	@$(CC) $(CSTD) $(OPT) $(HARDEN) -w -I$(GEN) -I$(GEN)/proto -MMD -MP -c $< -o $@
 $(OUT)/%.o: %.c | $(PB_C)
 	@mkdir -p $(@D)
-	@echo "  CC $<"; $(CC) $(CFLAGS) -I$(GEN)/proto $(if $(filter %/version.c,$<),-DCRM_VERSION='"$(VERSION)"' -DCRM_REVISION='"$(REVISION)"') -c $< -o $@
+	@echo "  CC $<"; $(CC) $(CFLAGS) -I$(GEN)/proto $(if $(filter %/version.c,$<),-DCRM_VERSION='"$(VERSION)"' -DCRM_REVISION='"$(REVISION)"' -DCRM_BUILT=$(BUILT)) -c $< -o $@
 # the version is the text of a file that changes when it does
 $(GEN)/version: FORCE
-	@mkdir -p $(GEN); echo '$(VERSION) $(REVISION)' | cmp -s - $@ || echo '$(VERSION) $(REVISION)' > $@
+	@mkdir -p $(GEN); echo '$(VERSION) $(REVISION) $(BUILT)' | cmp -s - $@ || echo '$(VERSION) $(REVISION) $(BUILT)' > $@
 $(OUT)/lib/base/version.o: $(GEN)/version
 FORCE:
 $(LIBCRM): $(LIB_O) $(PB_O)
@@ -112,7 +119,7 @@ $(BIN)/%: $(OUT)/tools/%.o $(OUT)/libgateway.a $(LIBCRM)
 FUZZ_FLAGS := $(CSTD) -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -w $(INC) -I$(GEN)/proto -DCRM_TEST_BUILD
 build/fuzz/%.o: %.c | $(PB_C)
 	@mkdir -p $(@D)
-	@clang $(FUZZ_FLAGS) $(PKG_CFLAGS) -DCRM_VERSION='"fuzz"' -DCRM_REVISION='"fuzz"' -MMD -MP -c $< -o $@
+	@clang $(FUZZ_FLAGS) $(PKG_CFLAGS) -DCRM_VERSION='"fuzz"' -DCRM_REVISION='"fuzz"' -DCRM_BUILT=0 -MMD -MP -c $< -o $@
 build/fuzz/gen/%.o: $(GEN)/%.c
 	@mkdir -p $(@D)
 	@clang $(FUZZ_FLAGS) -I$(GEN) -MMD -MP -c $< -o $@

@@ -28,7 +28,7 @@ static size_t list(struct arena *a, DIR *d, struct file_text rows[FILES_MOST])
 	return n;
 }
 
-static bool read_one(struct arena *a, const char *path, struct str *out)
+bool file_read(struct arena *a, const char *path, struct str *out)
 {
 	struct buf b = { 0 };
 	FILE *f = fopen(path, "rb");
@@ -64,7 +64,7 @@ size_t files_read(struct arena *a, const char *dir, struct file_text rows[FILES_
 	if (!n)
 		*why = arena_printf(a, "%s: has no .pb file", dir);
 	for (size_t i = 0; i < n; i++) {
-		if (!read_one(a, arena_printf(a, "%s/%s.pb", dir, rows[i].name), &rows[i].bytes)) {
+		if (!file_read(a, arena_printf(a, "%s/%s.pb", dir, rows[i].name), &rows[i].bytes)) {
 			*why = arena_printf(a, "%s/%s.pb: cannot be read", dir, rows[i].name);
 			return 0;
 		}

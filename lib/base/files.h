@@ -16,4 +16,7 @@ struct file_text {
 /* In the order of their names, in a. 0: *why, for there is none or one cannot be read. */
 size_t files_read(struct arena *a, const char *dir, struct file_text rows[FILES_MOST], const char **why);
 
+/* One file of at most FILE_MOST_BYTES, in a. */
+bool file_read(struct arena *a, const char *path, struct str *out);
+
 #endif

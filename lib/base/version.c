@@ -1,4 +1,4 @@
-/* The version of this build, the only text that changes with every commit. */
+/* The version of this build, the only texts that change with every commit. */
 #include "base/version.h"
 
 #ifdef __clang__
@@ -7,7 +7,8 @@
 #define CRM_COMPILER "gcc " __VERSION__
 #endif
 
-/* the only file that is compiled with CRM_VERSION, so that a commit does not rebuild everything */
+/* the only file that is compiled with what a commit changes, so that it does not rebuild everything */
 const char crm_version[] = CRM_VERSION;
 const char crm_revision[] = CRM_REVISION;
 const char crm_compiler[] = CRM_COMPILER;
+const long long crm_built = CRM_BUILT;

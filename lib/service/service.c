@@ -13,6 +13,7 @@
 #include "events/relay.h"
 #include "resource/engine.h"
 #include "rpc/nng_threads.h"
+#include "service/contract.h"
 #include "service/dispatch.h"
 #include "service/ready.h"
 #include "telemetry/admin.h"
@@ -38,6 +39,7 @@ static const struct setting rows[] = {
 	{ "ENVELOPE_KEY_FILE", SETTING_TEXT, AT(envelope_key_file), NULL, "one to four lines of 64 hex digits: keys of the MAC of every call; the first signs, all are accepted; read again when it changes", false, 0, 0 },
 	{ "BUS_URL", SETTING_TEXT, AT(bus_url), "", "postgres://… as bus_app, or kafka://host:9092", true, 0, 0 },
 	{ "DESCRIPTOR_DIR", SETTING_TEXT, AT(descriptor_dir), "build/gen/descriptors", "compiled contracts", false, 0, 0 },
+	{ "DIALECT_DIR", SETTING_TEXT, AT(dialect_dir), "", "how this service looks in each dialect, <dialect>.pb, for the gateway; empty: build/gen/fragments/<name>", false, 0, 0 },
 	{ "DB_READ_CONNS", SETTING_INT, AT(read_conns), "2", "connections for reads; more than 4 is slower", false, 1, 32 },
 	{ "DB_WRITE_CONNS", SETTING_INT, AT(write_conns), "16", "connections for writes: so many commits share a flush of the disk", false, 1, 64 },
 	{ "DRAIN_DELAY_SECONDS", SETTING_INT, AT(drain_delay), "0", "from SIGTERM on it is not ready and serves on for so long; a second SIGTERM ends that", false, 0, 120 },
@@ -127,6 +129,8 @@ static void load_settings(const struct service *s, size_t n)
 	settings_load(rows, n, at);
 	if (!*at->schema_dir)
 		at->schema_dir = text("svc-", s->name, "/schema");
+	if (n == N_ROWS && !*at->dialect_dir)
+		at->dialect_dir = text("build/gen/fragments/", s->name, "");
 	log_init(text("svc-", s->name, ""), at->log_format, at->log_level);
 }
 
@@ -367,6 +371,17 @@ static void open_database(const struct service *s)
 	me.ready = ready_new(me.base, me.db, at->common_schema_dir, at->schema_dir, on_schema, NULL);
 }
 
+static void tell_contract(const struct service *s)
+{
+	struct buf contract = { 0 };
+	const char *why = "";
+
+	if (!contract_make(s->name, me.settings.descriptor_dir, me.settings.dialect_dir, &contract, &why))
+		log_die("SERVICE-CONTRACT", "%s", why);
+	rpc_server_contract(me.server, buf_view(&contract));
+	buf_fini(&contract);
+}
+
 static void open_door(void)
 {
 	me.keys = rpc_keys_open(me.settings.envelope_key_file);
@@ -399,6 +414,7 @@ static int serve(const struct service *s)
 		log_die("SERVICE-START", "no event loop");
 	open_database(s);
 	open_door();
+	tell_contract(s);
 	open_admin(s);
 	watch_signals();
 	log_info("SERVICE-START", "svc-%s %s listens at %s", s->name, crm_version, me.settings.listen_url);

@@ -18,6 +18,7 @@ struct service_settings {
 	const char *envelope_key_file;
 	const char *bus_url;            /* postgres://bus_app@… or kafka://127.0.0.1:9092 */
 	const char *descriptor_dir;     /* build/gen/descriptors */
+	const char *dialect_dir;        /* build/gen/fragments/<name> */
 	const char *schema_dir;         /* svc-x/schema */
 	const char *common_schema_dir;  /* lib/db/schema */
 	const char *log_format, *log_level;

@@ -158,6 +158,7 @@ class Config:
             "BUS_URL": self.bus_url(bus),
             "SCHEMA_DIR": str(ROOT / f"svc-{service}" / "schema"),
             "COMMON_SCHEMA_DIR": str(ROOT / "lib/db/schema"),
+            "DIALECT_DIR": str(ROOT / "build/gen/fragments" / service),
         }
         if service in ("auth", "audit"):
             table["MAIL_URL"] = os.environ.get("MAIL_URL") or f"folder:{self.run / 'outbox'}"
