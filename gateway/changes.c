@@ -230,16 +230,12 @@ static void on_keys_timer(evutil_socket_t fd, short what, void *arg)
 	changes_fetch_keys(arg);
 }
 
-struct changes *changes_start(struct gateway *g, struct event_base *base)
+struct changes *changes_start(struct gateway *g, struct event_base *base, struct rpc_client *rpc)
 {
 	struct changes *c = xcalloc(1, sizeof(*c));
 
 	c->g = g;
-	c->rpc = rpc_client_new(base, g->envelope_keys);
-	for (size_t i = 0; i < g->n_services; i++) {
-		if (strcmp(g->services[i].name, "auth") == 0)
-			rpc_client_add(c->rpc, g->services[i].name, g->services[i].urls);
-	}
+	c->rpc = rpc;
 	c->poll = event_new(base, -1, 0, on_poll, c);
 	c->keys = event_new(base, -1, 0, on_keys_timer, c);
 	again_in(c->poll, 0);

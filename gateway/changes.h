@@ -13,8 +13,8 @@
 
 struct changes;
 
-/* Starts polling at once. Never fails: while svc-auth is away, what is known stays. */
-struct changes *changes_start(struct gateway *g, struct event_base *base);
+/* Starts polling at once; rpc has the services. Never fails: while svc-auth is away, what is known stays. */
+struct changes *changes_start(struct gateway *g, struct event_base *base, struct rpc_client *rpc);
 /* Asks for changes now, or, when that is under way, once more after it. */
 void changes_poll(struct changes *c);
 /* Asks for the signing keys now, unless that is under way. All workers are woken when the answer is in. */

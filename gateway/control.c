@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/version.h"
 #include "gateway/changes.h"
+#include "gateway/contract_watch.h"
 #include "gateway/telemetry.h"
 #include "gateway/watch_send.h"
 #include "telemetry/admin.h"
@@ -63,10 +64,13 @@ static bool ready(void *arg, struct buf *detail)
 	struct gateway *g = arg;
 	bool draining = atomic_load(&g->leaving), keys = key_store_generation(g->keys) > 0, revocations = revocations_generation(g->revocations) > 0;
 
-	const char *why = draining ? "draining" : !keys ? "no signing keys from svc-auth yet" : !revocations ? "no list of revocations from svc-auth yet" : NULL;
+	const char *why = draining ? "draining" : !keys ? "no signing keys from svc-auth yet" : !revocations ? "no list of revocations from svc-auth yet" :
+	    contract_watch_waits(g) ? "services have not told their contracts yet" : NULL;
 
 	buf_printf(detail, "\"draining\":%s,\"signingKeys\":%s,\"revocations\":%s", draining ? "true" : "false", keys ? "true" : "false",
 	    revocations ? "true" : "false");
+	buf_c(detail, ',');
+	contract_watch_detail(g, detail);
 	if (why)
 		buf_printf(detail, ",\"reason\":\"%s\"", why);
 	return why == NULL;
@@ -74,9 +78,8 @@ static bool ready(void *arg, struct buf *detail)
 
 static void reload_dialects(struct gateway *g)
 {
-	struct arena scratch = { 0 };
 	const char *why = "";
-	struct faces *f = reload_faces(g, &scratch, &why);
+	struct faces *f = reload_faces(g, &why);
 
 	if (f) {
 		reload_publish(g, f);
@@ -84,7 +87,6 @@ static void reload_dialects(struct gateway *g)
 	} else {
 		log_error("RELOAD-REFUSED", "%s: the old dialects stay", why);
 	}
-	arena_fini(&scratch);
 }
 
 static void reload_certificate(struct gateway *g)
@@ -208,6 +210,7 @@ void control_run(struct gateway *g)
 	static struct control c;
 	struct admin_config admin = { .name = "gateway", .version = crm_version, .ready = ready, .metrics = telemetry_print, .arg = g };
 	struct event *wanted;
+	struct rpc_client *rpc;
 
 	c.g = g;
 	c.base = event_base_new();
@@ -224,8 +227,12 @@ void control_run(struct gateway *g)
 		log_die("ADMIN-LISTEN", "%s cannot be listened on", g->settings.admin_listen);
 	rpc_keys_watch(g->envelope_keys, c.base, on_keys_changed, g);
 	watch_certificate(&c);
-	c.changes = changes_start(g, c.base);
-	c.sender = watch_sender_start(g, c.base);
+	rpc = rpc_client_new(c.base, g->envelope_keys);
+	for (size_t i = 0; i < g->n_services; i++)
+		rpc_client_add(rpc, g->services[i].name, g->services[i].urls);
+	contract_watch_start(g, rpc);
+	c.changes = changes_start(g, c.base, rpc);
+	c.sender = watch_sender_start(g, c.base, rpc);
 	event_base_dispatch(c.base);
 	log_info("STOPPED", "drained, %.1f s after SIGTERM", (double)(clock_mono_us() - c.told_us) / 1e6);
 }

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "gateway/contracts.h"
 #include "gateway/docs.h"
 #include "gateway/faces.h"
 #include "gateway/jobs.h"
@@ -95,6 +96,7 @@ struct gateway {
 	struct revocations *revocations;
 	struct key_store *keys;
 	atomic_uint refs_generation; /* grows when every cached reference is to be forgotten */
+	struct contracts *contracts; /* the control thread's own */
 	pthread_mutex_t faces_lock;
 	struct faces *faces;
 	atomic_uint faces_generation;
@@ -123,7 +125,7 @@ bool control_want_keys(struct gateway *g);
 void control_poll(void *gateway);
 
 /* reload.c */
-struct faces *reload_faces(struct gateway *g, struct arena *a, const char **why); /* NULL: refused */
-void reload_publish(struct gateway *g, struct faces *f);
+struct faces *reload_faces(struct gateway *g, const char **why); /* NULL: refused */
+void reload_publish(struct gateway *g, struct faces *f);         /* takes the reference */
 
 #endif

@@ -55,8 +55,10 @@ static void load_tls(struct gateway *g)
 static void load_dialects(struct gateway *g)
 {
 	const char *why = "";
-	struct faces *f = reload_faces(g, &g->arena, &why);
+	struct faces *f;
 
+	g->contracts = contracts_new(g->services, g->n_services, g->listeners, g->n_listeners);
+	f = reload_faces(g, &why);
 	if (!f)
 		log_die("DIALECTS", "%s", why);
 	reload_publish(g, f);

@@ -1,4 +1,4 @@
-/* Dialects: loaded at start and on SIGHUP, all or nothing, published to the threads. */
+/* The gateway's own contracts and dialects: loaded at start and on SIGHUP, all or nothing; and publishing faces to the threads. */
 #include "base/log.h"
 #include "gateway/gateway.h"
 
@@ -26,14 +26,10 @@ static void warn_of_absent_services(const struct gateway *g, const struct faces 
 	}
 }
 
-struct faces *reload_faces(struct gateway *g, struct arena *a, const char **why)
+struct faces *reload_faces(struct gateway *g, const char **why)
 {
-	struct dialects *ds = dialects_load(g->settings.descriptor_dir, g->settings.dialect_dir, why);
-	struct faces *f;
+	struct faces *f = contracts_load(g->contracts, g->settings.descriptor_dir, g->settings.dialect_dir, why);
 
-	if (!ds)
-		return NULL;
-	f = faces_new(ds, g->listeners, g->n_listeners, a, why);
 	if (f)
 		warn_of_absent_services(g, f);
 	return f;

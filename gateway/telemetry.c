@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "gateway/contract_watch.h"
 #include "gateway/feed.h"
 #include "telemetry/metrics.h"
 
@@ -304,4 +305,5 @@ void telemetry_print(void *arg, struct buf *out)
 	rpc_keys_metrics(g->envelope_keys, out);
 	print_upstreams(out, g, &s);
 	print_services(out, &s);
+	contract_watch_metrics(g, out);
 }

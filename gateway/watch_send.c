@@ -125,16 +125,12 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	turn(arg);
 }
 
-struct watch_sender *watch_sender_start(struct gateway *g, struct event_base *base)
+struct watch_sender *watch_sender_start(struct gateway *g, struct event_base *base, struct rpc_client *rpc)
 {
 	struct watch_sender *s = xcalloc(1, sizeof(*s));
 
 	s->g = g;
-	s->rpc = rpc_client_new(base, g->envelope_keys);
-	for (size_t i = 0; i < g->n_services; i++) {
-		if (strcmp(g->services[i].name, "audit") == 0)
-			rpc_client_add(s->rpc, g->services[i].name, g->services[i].urls);
-	}
+	s->rpc = rpc;
 	s->timer = event_new(base, -1, 0, on_timer, s);
 	again(s, EVERY_MS);
 	return s;

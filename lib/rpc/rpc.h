@@ -86,6 +86,8 @@ void rpc_server_leave(struct rpc_server *s);
  * On the loop's thread.
  */
 void rpc_server_contract(struct rpc_server *s, struct str contract);
+/* The hash that Health.Check gives for a contract; never 0. */
+uint64_t rpc_contract_hash(struct str contract);
 /* Answers new calls UNAVAILABLE from now on; idle(arg) when none is in flight. */
 void rpc_server_drain(struct rpc_server *s, void (*idle)(void *arg), void *arg);
 

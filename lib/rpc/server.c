@@ -492,8 +492,7 @@ void rpc_server_leave(struct rpc_server *s)
 	s->health.leaving = true;
 }
 
-/* Not 0, which says that there is none. */
-static uint64_t contract_hash(struct str contract)
+uint64_t rpc_contract_hash(struct str contract)
 {
 	uint8_t digest[32];
 	uint64_t hash;
@@ -507,7 +506,7 @@ void rpc_server_contract(struct rpc_server *s, struct str contract)
 {
 	buf_clear(&s->contract);
 	buf_str(&s->contract, contract);
-	s->health.contract = contract.n ? contract_hash(contract) : 0;
+	s->health.contract = contract.n ? rpc_contract_hash(contract) : 0;
 }
 
 void rpc_server_drain(struct rpc_server *s, void (*idle)(void *arg), void *arg)
