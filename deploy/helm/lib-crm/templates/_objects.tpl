@@ -164,6 +164,14 @@ spec:
     {{- end }}
 {{- end -}}
 
+{{/* The admin port, and each listener with its first dialect through the Service (plain HTTP only: it speaks no TLS). */}}
 {{- define "crm.testUrls" -}}
 ready: http://{{ include "crm.headlessName" . }}:{{ (include "crm.facts" . | fromYaml).adminPort }}/readyz
+{{- if .Values.listeners }}
+{{- if not .Values.tls.existingSecret }}
+{{- range .Values.listeners }}
+{{ .name }}: http://{{ include "crm.fullname" $ }}:{{ .port }}/openapi/{{ first .dialects }}.json
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end -}}
