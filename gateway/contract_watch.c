@@ -133,7 +133,7 @@ void contract_watch_detail(const struct gateway *g, struct buf *out)
 	buf_c(out, '}');
 }
 
-/* Versions are plain words (contract.c), services come from settings. */
+/* One version of each service at a time; what was before is gone. */
 void contract_watch_metrics(const struct gateway *g, struct buf *out)
 {
 	struct contracts_row rows[SERVICES_MAX];
@@ -141,11 +141,13 @@ void contract_watch_metrics(const struct gateway *g, struct buf *out)
 
 	metrics_head(out, "crm_contract_info", "gauge", "The contract of each service that is in force: of its own, or of the gateway's files");
 	for (size_t i = 0; i < n; i++) {
+		const struct metric_label labels[] = { { "upstream", str_of(rows[i].service) }, { "version", str_of(rows[i].now ? rows[i].now->version : "") },
+			{ "source", str_of(rows[i].own ? "own" : "service") } };
+
 		if (rows[i].now)
-			buf_printf(out, "crm_contract_info{service=\"%s\",version=\"%s\",source=\"%s\"} 1\n", rows[i].service, rows[i].now->version,
-			    rows[i].own ? "own" : "service");
+			metrics_labels(out, "crm_contract_info", labels, 3, 1);
 	}
 	metrics_head(out, "crm_contract_refused_total", "counter", "Contracts that could not be put into force");
 	for (size_t i = 0; i < n; i++)
-		metrics_line(out, "crm_contract_refused_total", "service", str_of(rows[i].service), (double)rows[i].refused);
+		metrics_line(out, "crm_contract_refused_total", "upstream", str_of(rows[i].service), (double)rows[i].refused);
 }
