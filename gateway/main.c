@@ -1,5 +1,6 @@
 /* The gateway: everything HTTP. This file is the table of contents. */
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -147,6 +148,7 @@ int main(int argc, char **argv)
 		process_disk_watch("blobs", g->settings.blob.url + 5);
 	telemetry_init(strcmp(g->settings.log_level, "debug") == 0);
 	load_dialects(g);
+	malloc_trim(0); /* contracts and dialects were larger while they were read */
 	rpc_nng_start();
 	start_workers(g);
 	control_run(g);

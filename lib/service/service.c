@@ -1,6 +1,7 @@
 /* The life of a service program: settings, migrate, start in order, serve, drain. */
 #include "service/service.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 #include "telemetry/metrics.h"
 
 #define STATEMENT_TIMEOUT_MS 10000
+#define ARENAS 4 /* of malloc; else up to eight per core, and each of some 25 threads keeps what it once needed */
 
 #define AT(member) offsetof(struct service_settings, member)
 static const struct setting rows[] = {
@@ -354,6 +356,7 @@ static void on_schema(void *arg)
 		me.cleaner = cleaner_start(at->relay_database_url);
 	if (s->start)
 		s->start(at, me.base, me.db);
+	malloc_trim(0); /* contracts were larger while they were read */
 	me.started = true;
 	dispatch_open(me.dispatch);
 }
@@ -406,6 +409,7 @@ static int serve(const struct service *s)
 	load_settings(s, N_ROWS);
 	if (s->n_settings)
 		settings_load(s->settings, s->n_settings, s->settings_at);
+	mallopt(M_ARENA_MAX, ARENAS);
 	rpc_nng_start();
 	contract = text(text(me.settings.descriptor_dir, "/", s->name), ".pb", "");
 	me.schema = schema_load(&contract, 1);
