@@ -12,9 +12,9 @@
 static enum step_result refuse_credential(struct request *r, const char *why, struct str token)
 {
 	suspect_token(r, why, token);
-	log_context(r->trace_id, r->request_id, (struct str){ 0 });
+	log_context(r->traceparent, r->request_id, (struct str){ 0 });
 	log_debug("TOKEN-REFUSED", "%s", why);
-	log_context((struct str){ 0 }, (struct str){ 0 }, (struct str){ 0 });
+	log_context_clear();
 	if (limit_bad_credential(r))
 		return STEP_ANSWERED;
 	return reply_error(r, STATUS_INVALID_TOKEN, NULL);

@@ -156,9 +156,9 @@ static void encode(struct request *r, struct str payload)
 	buf_clear(&r->w->body);
 	in.refs = refs_lookup(&r->refs);
 	if (!route_encode(&in, payload, &r->w->body, &info)) {
-		log_context(r->trace_id, r->request_id, r->caller.tenant_id);
+		log_context(r->traceparent, r->request_id, r->caller.tenant_id);
 		log_error("REPLY-MALFORMED", "the reply of %s could not be read", r->route->rpc->name);
-		log_context((struct str){ 0 }, (struct str){ 0 }, (struct str){ 0 });
+		log_context_clear();
 		reply_error(r, STATUS_INTERNAL, NULL);
 		return;
 	}

@@ -133,9 +133,9 @@ static void on_range(struct job *j)
 	bool good = d->outcome == BLOB_OK && d->range.n > 0 && d->range.n <= d->size - d->at;
 
 	if (!good) {
-		log_context(r->trace_id, r->request_id, r->caller.tenant_id);
+		log_context(r->traceparent, r->request_id, r->caller.tenant_id);
 		log_warn("BLOB-GET", "a blob could not be read: %s", d->outcome == BLOB_FAILED ? d->why : "it is not there or shorter than it was");
-		log_context((struct str){ 0 }, (struct str){ 0 }, (struct str){ 0 });
+		log_context_clear();
 		if (d->begun)
 			end(d, false);
 		else

@@ -201,9 +201,9 @@ static void malformed(struct export *e)
 {
 	struct request *r = e->r;
 
-	log_context(r->trace_id, r->request_id, r->caller.tenant_id);
+	log_context(r->traceparent, r->request_id, r->caller.tenant_id);
 	log_error("REPLY-MALFORMED", "a page of %s could not be read", r->route->rpc->name);
-	log_context((struct str){ 0 }, (struct str){ 0 }, (struct str){ 0 });
+	log_context_clear();
 	if (e->begun)
 		finish(e, false);
 	else

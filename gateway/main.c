@@ -14,17 +14,29 @@
 #include "gateway/siphash.h"
 #include "gateway/telemetry.h"
 #include "rpc/nng_threads.h"
+#include "telemetry/trace_export.h"
 #include "telemetry/health.h"
 #include "telemetry/process.h"
 
 static struct gateway gateway;
 
+static void print_help(int argc, char **argv)
+{
+	size_t n = gateway_settings_n + trace_settings_n;
+	struct setting *all = xcalloc(n, sizeof(*all));
+
+	memcpy(all, gateway_settings_rows, gateway_settings_n * sizeof(*all));
+	memcpy(all + gateway_settings_n, trace_settings_rows, trace_settings_n * sizeof(*all));
+	settings_args(all, n, "gateway                        serves HTTP until SIGTERM\n"
+	    "gateway health [--live] [url]  0: the admin port (of ADMIN_LISTEN, or at url) says it is ready; 1: it does not", argc, argv);
+	free(all);
+}
+
 static void read_settings(struct gateway *g, int argc, char **argv)
 {
 	const char *why = "";
 
-	settings_args(gateway_settings_rows, gateway_settings_n, "gateway                        serves HTTP until SIGTERM\n"
-	    "gateway health [--live] [url]  0: the admin port (of ADMIN_LISTEN, or at url) says it is ready; 1: it does not", argc, argv);
+	print_help(argc, argv);
 	if (argc > 1) {
 		fprintf(stderr, "gateway: unknown argument %s; try --help\n", argv[1]);
 		exit(2);
@@ -138,6 +150,7 @@ int main(int argc, char **argv)
 		return health_main("gateway", settings_one(gateway_settings_rows, gateway_settings_n, "ADMIN_LISTEN"), argc, argv);
 	signal(SIGPIPE, SIG_IGN);
 	read_settings(g, argc, argv);
+	trace_start("gateway");
 	raise_file_limit();
 	load_tls(g);
 	make_shared_state(g);
@@ -146,11 +159,12 @@ int main(int argc, char **argv)
 	process_disk_watch("export", g->settings.export_dir);
 	if (strncmp(g->settings.blob.url, "file:", 5) == 0)
 		process_disk_watch("blobs", g->settings.blob.url + 5);
-	telemetry_init(strcmp(g->settings.log_level, "debug") == 0);
+	telemetry_init(g->settings.access_log || strcmp(g->settings.log_level, "debug") == 0);
 	load_dialects(g);
 	malloc_trim(0); /* contracts and dialects were larger while they were read */
 	rpc_nng_start();
 	start_workers(g);
 	control_run(g);
+	trace_stop();
 	_exit(0); /* NNG has threads that cannot be ended safely */
 }

@@ -148,7 +148,7 @@ enum step_result reply_send(struct request *r, int http, const char *content_typ
 	if ((http == 429 || http == 503 || http == 504) && !r->retry_after_s)
 		r->retry_after_s = 1;
 	put_headers(r, http, content_type);
-	telemetry_answered(r, http);
+	telemetry_answered(r, http, body.n);
 	request_end(r);
 	http_reply(x, http, buf_view(&w->head), body); /* the request is gone with its arena */
 	return STEP_ANSWERED;
@@ -164,7 +164,7 @@ void reply_end(struct request *r, int http, bool whole)
 {
 	struct http_exchange *x = r->x;
 
-	telemetry_answered(r, http);
+	telemetry_answered(r, http, x->sent);
 	request_end(r);
 	if (whole)
 		http_reply_end(x);

@@ -12,6 +12,7 @@
 #include "gateway/select.h"
 
 struct builtin;
+struct span;
 
 /* An answer of svc-auth that a step waits for. */
 struct resolving {
@@ -38,7 +39,8 @@ struct request {
 	struct http_exchange *x;
 	struct faces *faces; /* held */
 	unsigned step;
-	struct str request_id, trace_id, traceparent;
+	struct str request_id, trace_id, traceparent; /* traceparent: of this request, parent of what it causes */
+	struct span *span; /* NULL: not traced */
 	struct origin origin;
 	struct str user_agent;
 	int64_t now_us; /* wall clock at arrival */

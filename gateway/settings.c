@@ -30,6 +30,8 @@ const struct setting gateway_settings_rows[] = {
 	TEXT("AUDIENCE", audience, "crm", "aud that a token must have"),
 	TEXT("LOG_FORMAT", log_format, "auto", "json, text or auto (text on a terminal)"),
 	TEXT("LOG_LEVEL", log_level, "info", "debug, info, warn or error"),
+	{ .name = "ACCESS_LOG", .type = SETTING_BOOL, .offset = AT(access_log), .fallback = "false",
+	    .doc = "on: a line per request: route, status, duration_ms, bytes, dialect; with LOG_LEVEL=debug always" },
 	INT("MAX_CONNECTIONS", max_connections, "10000", 16, 1000000, "client connections, all threads together"),
 	INT("FEED_CLIENTS", feed_clients, "1000", 1, 1000000, "clients of one tenant that wait for events (/v1/events) at once"),
 	INT("BODY_LIMIT", body_limit, "1048576", 1024, 67108864, "bytes a request body may have"),

@@ -13,6 +13,7 @@ struct gateway_settings {
 	const char *tls_cert_file, *tls_key_file, *trusted_proxies, *counters_url;
 	const char *issuer, *audience;
 	const char *log_format, *log_level, *export_dir;
+	bool access_log;
 	long threads, rate_limit_scale, max_connections, body_limit, upload_limit, job_threads, feed_clients, drain_delay, drain;
 	struct blob_options blob;
 };

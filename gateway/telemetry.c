@@ -2,9 +2,9 @@
 #include "gateway/telemetry.h"
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "gateway/contract_watch.h"
 #include "gateway/feed.h"
+#include "gateway/trace.h"
 #include "telemetry/metrics.h"
 
 #define SERIES_CACHE 1024 /* direct-mapped, per thread */
@@ -120,19 +120,17 @@ static struct series_row row_of(const struct request *r, int http)
 	return *row;
 }
 
-void telemetry_answered(struct request *r, int http)
+void telemetry_answered(struct request *r, int http, uint64_t bytes)
 {
 	int64_t took_us = clock_mono_us() - r->x->start_us;
 	struct series_row row = row_of(r, http);
 
 	metric_observe(row.series, (double)took_us / 1e6);
 	metric_observe(row.class, (double)took_us / 1e6);
-	if (!access_log)
-		return;
-	log_context(r->trace_id, r->request_id, r->caller.tenant_id);
-	log_debug("HTTP-REQUEST", "%.*s %s %d %lld us %s", STR_FMT(known_method(r->x->req.method)), r->route ? r->route->template : "none", http,
-	    (long long)took_us, r->sel.face ? r->sel.face->dialect->name : "none");
-	log_context((struct str){ 0 }, (struct str){ 0 }, (struct str){ 0 });
+	if (access_log)
+		request_access_log(r, http, took_us, bytes);
+	if (r->span)
+		request_span_end(r, http);
 }
 
 void telemetry_limited(const char *dialect, const char *policy)

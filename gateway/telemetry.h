@@ -7,8 +7,8 @@
 void telemetry_init(bool access_log);
 struct route_series *route_series_new(void);
 void route_series_clear(struct route_series *s); /* the routes are about to go */
-/* When a request is answered, on its worker's thread. */
-void telemetry_answered(struct request *r, int http);
+/* When a request is answered, on its worker's thread; bytes of its body. */
+void telemetry_answered(struct request *r, int http, uint64_t bytes);
 /* A policy refused a request. Both words are of a dialect's file. Any thread. */
 void telemetry_limited(const char *dialect, const char *policy);
 /* Copies the worker's numbers to where the control thread may read them. */

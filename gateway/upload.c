@@ -69,9 +69,9 @@ static void on_job(struct job *j)
 
 	u->busy = false;
 	if (!u->good && u->verdict == STATUS_OK) {
-		log_context(u->r->trace_id, u->r->request_id, u->r->caller.tenant_id);
+		log_context(u->r->traceparent, u->r->request_id, u->r->caller.tenant_id);
 		log_warn("BLOB-PUT", "an upload could not be stored: %s", u->why);
-		log_context((struct str){ 0 }, (struct str){ 0 }, (struct str){ 0 });
+		log_context_clear();
 		u->verdict = STATUS_UNAVAILABLE;
 	}
 	go_on(u);

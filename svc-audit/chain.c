@@ -8,6 +8,7 @@
 #include "base/codec.h"
 #include "base/wire.h"
 #include "db/array.h"
+#include "db/trace.h"
 #include "events/pgconn.h"
 
 #define PART 100 /* entries per Sync: their replies fit the server's buffer, so neither side waits for the other */
@@ -240,11 +241,12 @@ static enum status replies_read(PGconn *c)
 static enum status part_send(struct appender *a, const struct event *const *events, size_t n)
 {
 	struct chain_entry e;
+	struct sql_span span;
 	enum status s = STATUS_OK;
 
 	if (!PQenterPipelineMode(a->conn))
 		return STATUS_UNAVAILABLE;
-	if (!PQsendPrepare(a->conn, "", insert_sql, 0, NULL))
+	if (!PQsendPrepare(a->conn, "", sql_span_begin(&span, insert_sql), 0, NULL))
 		s = STATUS_UNAVAILABLE;
 	for (size_t i = 0; s == STATUS_OK && i < n; i++) {
 		chain_entry_of(events[i], &e);
@@ -255,6 +257,8 @@ static enum status part_send(struct appender *a, const struct event *const *even
 		s = PQpipelineSync(a->conn) ? replies_read(a->conn) : STATUS_UNAVAILABLE;
 	if (!PQexitPipelineMode(a->conn) && s == STATUS_OK)
 		s = STATUS_UNAVAILABLE;
+	if (span.on)
+		sql_span_done(&span, s == STATUS_OK ? "" : "XX000", (int64_t)n);
 	arena_reset(&a->arena);
 	return s;
 }

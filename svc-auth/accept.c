@@ -175,7 +175,7 @@ static void finish(struct db_conn *db, void *arg)
 	struct session_reply r = { .policy = policy_of(a->req->policy, false) };
 	enum status s;
 
-	log_context((struct str){ "", 0 }, a->call->request_id, str_of(a->tenant_id));
+	log_context(a->call->traceparent, a->call->request_id, str_of(a->tenant_id));
 	s = join(a, db, &r);
 	if (s != STATUS_OK)
 		handler_fail(a->call, db, s);
@@ -190,7 +190,7 @@ static void check(void *arg)
 	struct rpc_call *call = a->call;
 	struct str password = str_of(a->req->password);
 
-	log_context((struct str){ "", 0 }, call->request_id, (struct str){ "", 0 });
+	log_context(call->traceparent, call->request_id, (struct str){ "", 0 });
 	if (a->old_hash && !password_verify(a->old_hash, password)) {
 		rpc_reply_error(call, STATUS_AUTH_FAILED, NULL);
 		return;

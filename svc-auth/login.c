@@ -96,7 +96,7 @@ static void finish(struct db_conn *db, void *arg)
 	struct session_reply r = { 0 };
 	enum status s;
 
-	log_context((struct str){ "", 0 }, l->call->request_id, (struct str){ "", 0 });
+	log_context(l->call->traceparent, l->call->request_id, (struct str){ "", 0 });
 	if (!l->verified) {
 		fail(l, db);
 		return;
@@ -126,7 +126,7 @@ static void verify(void *arg)
 	struct login *l = arg;
 	struct str password = str_of(l->req->password);
 
-	log_context((struct str){ "", 0 }, l->call->request_id, (struct str){ "", 0 });
+	log_context(l->call->traceparent, l->call->request_id, (struct str){ "", 0 });
 	if (l->call->deadline_us && clock_us() > l->call->deadline_us) {
 		refuse(l, STATUS_DEADLINE_EXCEEDED);
 		return;
@@ -167,7 +167,7 @@ static void find(struct db_conn *db, void *arg)
 	struct login *l = arg;
 	enum status s;
 
-	log_context((struct str){ "", 0 }, l->call->request_id, (struct str){ "", 0 });
+	log_context(l->call->traceparent, l->call->request_id, (struct str){ "", 0 });
 	s = look_up(l, db);
 	if (s != STATUS_OK)
 		refuse(l, s);
@@ -181,7 +181,7 @@ static void lock_out(struct db_conn *db, void *arg)
 	struct login *l = arg;
 	const char *what = arena_printf(&l->call->arena, "lockout %.*s", STR_FMT(l->email));
 
-	log_context((struct str){ "", 0 }, l->call->request_id, (struct str){ "", 0 });
+	log_context(l->call->traceparent, l->call->request_id, (struct str){ "", 0 });
 	if (throttle_take_apart(l->call->client_ip, str_of(what), 1, clock_us()) == 0 &&
 	    (look_up(l, db) != STATUS_OK || note_failure(l, db, "auth.user.locked") != STATUS_OK))
 		log_warn("AUTH-LOCK-NOTE", "a lockout could not be recorded");

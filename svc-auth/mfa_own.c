@@ -34,7 +34,7 @@ static void proven(struct db_conn *db, void *arg)
 	struct proof *p = arg;
 	enum status s = db_begin(db, p->call->who.tenant_id);
 
-	log_context((struct str){ "", 0 }, p->call->request_id, (struct str){ "", 0 });
+	log_context(p->call->traceparent, p->call->request_id, (struct str){ "", 0 });
 	if (s == STATUS_OK && !p->password)
 		s = mfa_verify(p->call, db, p->person, p->code);
 	if (s == STATUS_AUTH_FAILED) {
@@ -59,7 +59,7 @@ static void check_password(void *arg)
 {
 	struct proof *p = arg;
 
-	log_context((struct str){ "", 0 }, p->call->request_id, (struct str){ "", 0 });
+	log_context(p->call->traceparent, p->call->request_id, (struct str){ "", 0 });
 	if (!password_verify(p->hash, str_of(p->password)))
 		handler_violation(p->call, NULL, STATUS_VALIDATION_ERROR, "password", "match", "is not your password");
 	else if (!db_work(service_db(), proven, p))

@@ -270,7 +270,7 @@ static void hash(void *arg)
 {
 	struct hashing *h = arg;
 
-	log_context((struct str){ "", 0 }, h->call->request_id, (struct str){ "", 0 });
+	log_context(h->call->traceparent, h->call->request_id, (struct str){ "", 0 });
 	if (h->call->deadline_us && clock_us() > h->call->deadline_us)
 		rpc_reply_error(h->call, STATUS_DEADLINE_EXCEEDED, NULL);
 	else if (!password_hash(str_of(h->password), h->hash) || !db_work(service_db(), h->then, h->arg))

@@ -4,10 +4,12 @@
 #include <pthread.h>
 
 #include "base/log.h"
+#include "telemetry/context.h"
 
 struct job {
 	void (*run)(void *arg);
 	void *arg;
+	struct context context; /* of who put it there */
 };
 
 static struct job queue[POOL_QUEUE];
@@ -38,8 +40,11 @@ static void *work(void *unused)
 {
 	struct job j;
 
-	while (take(&j))
+	while (take(&j)) {
+		context_enter(&j.context);
 		j.run(j.arg);
+		context_leave();
+	}
 	return NULL;
 }
 
@@ -59,7 +64,11 @@ bool pool_submit(void (*run)(void *arg), void *arg)
 	pthread_mutex_lock(&lock);
 	room = running && waiting < POOL_QUEUE;
 	if (room) {
-		queue[(head + waiting) % POOL_QUEUE] = (struct job){ run, arg };
+		struct job *j = &queue[(head + waiting) % POOL_QUEUE];
+
+		j->run = run;
+		j->arg = arg;
+		context_take(&j->context);
 		waiting++;
 		pthread_cond_signal(&more);
 	}

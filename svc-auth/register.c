@@ -116,7 +116,7 @@ static void create(struct db_conn *db, void *arg)
 	struct session_reply r = { .policy = policy_of(g->req->policy, false) };
 	enum status s;
 
-	log_context((struct str){ "", 0 }, g->call->request_id, str_of(g->tenant_id));
+	log_context(g->call->traceparent, g->call->request_id, str_of(g->tenant_id));
 	s = write_all(g, db, &r);
 	if (s == STATUS_DUPLICATE)
 		handler_violation(g->call, db, s, "email", "unique", "is already registered");
@@ -130,7 +130,7 @@ static void hash(void *arg)
 {
 	struct registration *g = arg;
 
-	log_context((struct str){ "", 0 }, g->call->request_id, (struct str){ "", 0 });
+	log_context(g->call->traceparent, g->call->request_id, (struct str){ "", 0 });
 	if (g->call->deadline_us && clock_us() > g->call->deadline_us)
 		rpc_reply_error(g->call, STATUS_DEADLINE_EXCEEDED, NULL);
 	else if (!password_hash(str_of(g->req->password), g->hash) || !db_work(service_db(), create, g))

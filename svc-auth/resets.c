@@ -149,7 +149,7 @@ static void forget(struct db_conn *db, void *arg)
 	const char *id = NULL;
 	enum status s = db_begin(db, (struct str){ "", 0 });
 
-	log_context((struct str){ "", 0 }, call->request_id, (struct str){ "", 0 });
+	log_context(call->traceparent, call->request_id, (struct str){ "", 0 });
 	if (s == STATUS_OK)
 		s = find_person(call, db, f->email, &id);
 	if (s == STATUS_OK && id)
@@ -277,7 +277,7 @@ static void renew(struct db_conn *db, void *arg)
 	struct rpc_call *call = r->call;
 	enum status s = db_begin(db, (struct str){ "", 0 });
 
-	log_context((struct str){ "", 0 }, call->request_id, (struct str){ "", 0 });
+	log_context(call->traceparent, call->request_id, (struct str){ "", 0 });
 	if (s == STATUS_OK && r->token)
 		s = redeem(r, db);
 	if (s == STATUS_OK)
@@ -331,7 +331,7 @@ static void check_current(void *arg)
 	struct renewal *r = arg;
 	struct rpc_call *call = r->call;
 
-	log_context((struct str){ "", 0 }, call->request_id, (struct str){ "", 0 });
+	log_context(call->traceparent, call->request_id, (struct str){ "", 0 });
 	if (!password_verify(r->old_hash, str_of(r->current))) {
 		handler_violation(call, NULL, STATUS_VALIDATION_ERROR, "current", "match", "is not your password");
 		return;

@@ -152,7 +152,7 @@ static void create(struct db_conn *db, void *arg)
 	Crm__V1__User *out = NULL;
 	enum status s = db_begin(db, c->call->who.tenant_id);
 
-	log_context((struct str){ "", 0 }, c->call->request_id, c->call->who.tenant_id);
+	log_context(c->call->traceparent, c->call->request_id, c->call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = write_all(c, db);
 	if (s == STATUS_OK)

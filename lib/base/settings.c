@@ -86,9 +86,9 @@ static void set_one(const struct setting *row, char *value, char *at)
 		*(long *)(void *)at = (long)v;
 		break;
 	case SETTING_BOOL:
-		if (strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
-			fail(row, "must be true or false");
-		*(bool *)at = strcmp(value, "true") == 0;
+		*(bool *)at = strcmp(value, "true") == 0 || strcmp(value, "on") == 0;
+		if (!*(bool *)at && strcmp(value, "false") != 0 && strcmp(value, "off") != 0)
+			fail(row, "must be true (on) or false (off)");
 		break;
 	}
 	free(value);

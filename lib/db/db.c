@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "db/link.h"
 #include "db/outcome.h"
+#include "db/trace.h"
 #include "db/workers.h"
 #include "telemetry/metrics.h"
 
@@ -108,7 +109,11 @@ static void job_answer(struct job *j)
 		r.row = j->row;
 	}
 	j->answered = true;
+	if (j->span)
+		db_trace_answered(j);
+	context_enter(&j->context);
 	j->done(j->arg, &r);
+	context_leave();
 }
 
 void db_job_finish(struct db *d, struct job *j)
@@ -394,6 +399,14 @@ static struct job *job_new(struct str tenant, struct str scope, const struct db_
 	return j;
 }
 
+/* It is done for whom this thread works for now. */
+static void job_context(struct job *j)
+{
+	context_take(&j->context);
+	if (trace_here.sampled)
+		db_trace_begin(j);
+}
+
 static bool is_acceptable(const struct db_stmt *stmts, int n)
 {
 	if (n < 1 || n > DB_MAX_STMTS)
@@ -439,6 +452,7 @@ void db_submit_as(struct db *d, enum db_kind kind, struct str tenant, struct str
 	j->deadline_us = deadline_us;
 	j->done = done;
 	j->arg = arg;
+	job_context(j);
 	if (acceptable) {
 		job_put(d, j);
 		return;
@@ -455,6 +469,7 @@ void db_lookup(struct db *d, struct str tenant, struct str scope, const struct d
 	j->deadline_us = deadline_us;
 	j->done = done;
 	j->arg = arg;
+	job_context(j);
 	if (j->stmts[0].params[0])
 		job_put(d, j);
 	else

@@ -9,6 +9,7 @@
 
 #include "db/db.h"
 #include "db/statements.h"
+#include "telemetry/context.h"
 
 #define LINK_READS 64   /* read jobs in flight per connection */
 #define LINK_WRITES 8   /* write segments in flight per connection */
@@ -45,6 +46,11 @@ struct job {
 	char sqlstate[6];
 	char constraint[64];
 	struct db_said *said; /* NULL: none */
+	struct context context; /* of who submitted it; done runs in it */
+	struct span *span;      /* NULL: not traced */
+	struct span *traced;    /* of the one that was sent: whose traceparent the statement carries; until then only */
+	int64_t sent_us;        /* monotonic; only kept with a span */
+	int shared;             /* of how many the statement was */
 	int n, got;
 	PGresult *res[DB_MAX_STMTS];
 	struct job_stmt stmts[];

@@ -6,7 +6,9 @@
 #include "base/fault.h"
 #include "db/link.h"
 #include "db/outcome.h"
+#include "db/trace.h"
 #include "telemetry/metrics.h"
+#include "telemetry/trace_export.h"
 
 #define SET_TENANT STR("SELECT set_config('app.tenant_id', $1, true)")
 #define SET_SCOPE STR("SELECT set_config('app.tenant_id', $1, true), set_config('app.scope', $2, true)")
@@ -63,6 +65,20 @@ static bool send_prepare(struct link *l, struct job *j, struct str sql, uint64_t
 	*st = statements_add(&l->statements, sql, hash);
 	slot_push(l, SLOT_PREPARE, j, *st);
 	return sent && PQsendPrepare(l->c, (*st)->name, (*st)->sql.p, 0, NULL) == 1;
+}
+
+/* With the trace in a comment, which no prepared statement can carry: parsed and planned for this one time (adr/0036). */
+static bool send_traced(struct link *l, struct job *j, const struct job_stmt *s, bool last)
+{
+	struct buf sql = { 0 };
+	bool sent;
+
+	sql_comment(&sql, s->sql, &j->traced->at);
+	slot_push(l, SLOT_STMT, j, NULL)->last = last;
+	l->db->stats.statements++;
+	sent = PQsendQueryParams(l->c, buf_cstr(&sql), s->n_params, NULL, s->params, NULL, NULL, 1) == 1;
+	buf_fini(&sql);
+	return sent;
 }
 
 /* The slots are pushed whatever happens, so that a broken link finds every job. */
@@ -124,11 +140,20 @@ void pipe_send(struct link *l, struct job *j)
 	db_job_waited(j);
 	for (struct job *m = j->mate; m; m = m->mate)
 		db_job_waited(m);
+	if (trace_on)
+		db_trace_sent(j);
 	l->in_flight += 1 + j->mates;
 	l->open += 1 + j->mates;
 	sent = send_tenant(l, j);
-	for (int i = 0; i < j->n; i++)
-		sent = send_statement(l, j, &j->stmts[i], SLOT_STMT, j->kind == DB_READ && i == j->n - 1) && sent;
+	for (int i = 0; i < j->n; i++) {
+		bool last = j->kind == DB_READ && i == j->n - 1;
+
+		if (j->traced && trace_sql_comment)
+			sent = send_traced(l, j, &j->stmts[i], last) && sent;
+		else
+			sent = send_statement(l, j, &j->stmts[i], SLOT_STMT, last) && sent;
+	}
+	j->traced = NULL;
 	if (j->kind == DB_WRITE)
 		sent = send_sync(l, j) && sent;
 	if (!sent)
@@ -149,6 +174,12 @@ void pipe_sync(struct link *l)
 		link_break(l, PQerrorMessage(l->c));
 }
 
+/* What it was that failed: one of a traced submission is not among the prepared ones. */
+static struct str failed_sql(const struct job *j, const struct statement *st)
+{
+	return st ? st->sql : j->got < j->n ? j->stmts[j->got].sql : STR("commit");
+}
+
 static void job_failed(struct link *l, struct job *j, struct statement *st, const PGresult *r)
 {
 	if (j->sqlstate[0])
@@ -162,8 +193,11 @@ static void job_failed(struct link *l, struct job *j, struct statement *st, cons
 			*j->said = said;
 		}
 	}
-	if (!(j->scope && db_outcome_is_scope(j->sqlstate)) && (j->retried || !db_outcome_may_retry(j->sqlstate)))
-		db_outcome_log(j->sqlstate, st ? st->sql : STR("commit"));
+	if (!(j->scope && db_outcome_is_scope(j->sqlstate)) && (j->retried || !db_outcome_may_retry(j->sqlstate))) {
+		context_enter(&j->context);
+		db_outcome_log(j->sqlstate, failed_sql(j, st));
+		context_leave();
+	}
 	if (st && db_outcome_is_stale(j->sqlstate))
 		statements_drop(&l->statements, st);
 }

@@ -12,6 +12,8 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "db/outcome.h"
+#include "db/trace.h"
+#include "telemetry/context.h"
 #include "telemetry/metrics.h"
 
 #define NIL_UUID "00000000-0000-0000-0000-000000000000"
@@ -34,6 +36,7 @@ struct worker_job {
 	int64_t put_us; /* monotonic */
 	void (*run)(struct db_conn *c, void *arg);
 	void *arg;
+	struct context context; /* of who put it there */
 };
 
 struct workers {
@@ -126,6 +129,7 @@ static enum status begin_once(struct db_conn *c, const char tenant[37])
 {
 	struct buf sql = { 0 };
 	enum status status = STATUS_OK;
+	struct sql_span span;
 	PGresult *r;
 	char *scope = c->scope.n ? PQescapeLiteral(c->c, c->scope.p, c->scope.n) : NULL;
 
@@ -135,7 +139,8 @@ static enum status begin_once(struct db_conn *c, const char tenant[37])
 	if (scope)
 		buf_printf(&sql, ", set_config('app.scope', %s, true)", scope);
 	PQfreemem(scope);
-	r = PQexec(c->c, buf_cstr(&sql));
+	r = PQexec(c->c, sql_span_begin(&span, buf_cstr(&sql)));
+	sql_span_end(&span, r);
 	buf_fini(&sql);
 	if (!is_good(r))
 		status = fail_result(c, r, "BEGIN");
@@ -174,6 +179,7 @@ enum status db_begin(struct db_conn *c, struct str tenant)
 enum status db_exec(struct db_conn *c, PGresult **res, const char *sql, int n_params, const char *const *params)
 {
 	enum status status = STATUS_OK;
+	struct sql_span span;
 	PGresult *r;
 
 	if (res)
@@ -183,7 +189,8 @@ enum status db_exec(struct db_conn *c, PGresult **res, const char *sql, int n_pa
 	if (!c->in_tx || n_params > DB_MAX_PARAMS)
 		return fail(c, STATUS_INTERNAL, "25P01");
 	count(&c->w->statements);
-	r = PQexecParams(c->c, sql, n_params, NULL, params, NULL, NULL, 0);
+	r = PQexecParams(c->c, sql_span_begin(&span, sql), n_params, NULL, params, NULL, NULL, 0);
+	sql_span_end(&span, r);
 	if (!is_good(r))
 		status = fail_result(c, r, sql);
 	if (status == STATUS_OK && res)
@@ -196,6 +203,7 @@ enum status db_exec(struct db_conn *c, PGresult **res, const char *sql, int n_pa
 enum status db_commit(struct db_conn *c)
 {
 	enum status status = c->failed;
+	struct sql_span span;
 	PGresult *r;
 
 	if (status == STATUS_OK && !c->in_tx)
@@ -204,7 +212,8 @@ enum status db_commit(struct db_conn *c)
 		db_rollback(c);
 		return status;
 	}
-	r = PQexec(c->c, "COMMIT");
+	r = PQexec(c->c, sql_span_begin(&span, "COMMIT"));
+	sql_span_end(&span, r);
 	if (!is_good(r))
 		status = fail_result(c, r, "COMMIT");
 	else if (strcmp(PQcmdStatus(r), "COMMIT") != 0)
@@ -299,6 +308,7 @@ static void *worker_main(void *arg)
 	connect_again(c);
 	while (take(c->w, &j)) {
 		metric_observe(c->w->waits, (double)(clock_mono_us() - j.put_us) / 1e6);
+		context_enter(&j.context);
 		j.run(c, j.arg);
 		if (c->in_tx)
 			db_rollback(c);
@@ -306,7 +316,7 @@ static void *worker_main(void *arg)
 		c->scope = (struct str){ 0 };
 		count(&c->w->run);
 		no_more(c->w);
-		log_context(STR(""), STR(""), STR(""));
+		context_leave();
 	}
 	disconnect(c);
 	return NULL;
@@ -364,7 +374,12 @@ bool workers_put(struct workers *w, void (*job)(struct db_conn *c, void *arg), v
 	pthread_mutex_lock(&w->lock);
 	room = !w->stopping && w->tail - w->head < DB_MAX_JOBS;
 	if (room) {
-		w->jobs[w->tail++ % DB_MAX_JOBS] = (struct worker_job){ clock_mono_us(), job, arg };
+		struct worker_job *j = &w->jobs[w->tail++ % DB_MAX_JOBS];
+
+		j->put_us = clock_mono_us();
+		j->run = job;
+		j->arg = arg;
+		context_take(&j->context);
 		pthread_cond_signal(&w->some);
 	}
 	pthread_mutex_unlock(&w->lock);

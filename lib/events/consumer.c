@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "events/bus.h"
 #include "events/pgconn.h"
+#include "telemetry/trace.h"
 
 #define BATCH 250
 #define POLL_MS 500
@@ -32,6 +33,10 @@ struct item {
 	const struct bus_message *message;
 	bool valid; /* decodes */
 	bool fresh; /* not in the inbox yet */
+	bool handled; /* by the transaction in hand */
+	struct trace_context parent; /* of the publisher; sampled: recorded here */
+	struct span *span;           /* open while its transaction is; NULL: not traced */
+	char traceparent[TRACEPARENT + 1]; /* of the span: the event carries it, so that what it causes is its child */
 };
 
 struct consumer {
@@ -54,6 +59,7 @@ struct consumer {
 	bool topics_ready;
 	struct item *items;      /* [BATCH] */
 	const struct event **run; /* [BATCH] */
+	struct trace_context others[TRACE_SHARED_MOST]; /* whose statements these are, too */
 	size_t n;
 
 	pthread_mutex_t lock; /* guards stats, front_us */
@@ -149,6 +155,77 @@ static enum status tenant_set(struct consumer *c, struct str tenant)
 	return pgconn_exec(c->conn, NULL, "SELECT set_config('app.tenant_id', $1, true)", 1, params);
 }
 
+/* -- traces: a span per event; the statements of a batch are in the trace of each, up to TRACE_SHARED_MOST */
+
+static void spans_begin(struct consumer *c, size_t from, size_t to)
+{
+	char name[100];
+
+	for (size_t i = from; i < to; i++) {
+		struct item *it = &c->items[i];
+
+		it->handled = false;
+		if (!it->parent.sampled)
+			continue;
+		snprintf(name, sizeof name, "process %s", it->message->record.topic);
+		it->span = xmalloc(sizeof(*it->span));
+		span_begin(it->span, &it->parent, SPAN_CONSUMER, str_of(name));
+		trace_print(&it->span->at, it->traceparent);
+		it->event.traceparent = (struct str){ it->traceparent, TRACEPARENT };
+	}
+}
+
+/* What follows is done for the traced events of items[from..to), of this tenant (empty: of all). */
+static void spans_enter(struct consumer *c, size_t from, size_t to, struct str tenant)
+{
+	const struct span *first = NULL;
+	size_t n = 0;
+
+	for (size_t i = from; i < to; i++) {
+		struct span *s = c->items[i].span;
+
+		if (!s || (tenant.n && !str_ieq(c->items[i].event.tenant_id, tenant)))
+			continue;
+		if (!first)
+			first = s;
+		else if (n < TRACE_SHARED_MOST)
+			c->others[n++] = s->at;
+		else
+			span_link(s, &first->at); /* there are its statements */
+	}
+	trace_here = first ? first->at : (struct trace_context){ 0 };
+	trace_share(c->others, n);
+}
+
+static void span_finish(struct consumer *c, struct item *it, size_t n, enum status s)
+{
+	span_text(it->span, "messaging.system", bus_is_postgres(c->bus_url) ? STR("postgresql") : STR("kafka"));
+	span_text(it->span, "messaging.operation.type", STR("process"));
+	span_text(it->span, "messaging.destination.name", str_of(it->message->record.topic));
+	span_text(it->span, "messaging.consumer.group.name", str_of(c->name));
+	span_text(it->span, "messaging.message.id", it->event.id);
+	span_int(it->span, "messaging.batch.message_count", (int64_t)n);
+	span_text(it->span, "crm.event.type", it->event.type);
+	span_text(it->span, "crm.tenant.id", it->event.tenant_id);
+	it->span->error = s != STATUS_OK;
+	span_end(it->span);
+}
+
+/* A batch that failed is tried again event by event: those are the spans that tell. */
+static void spans_end(struct consumer *c, size_t from, size_t to, enum status s)
+{
+	trace_here.sampled = false;
+	trace_share(NULL, 0);
+	for (size_t i = from; i < to; i++) {
+		struct item *it = &c->items[i];
+
+		if (it->span && it->handled && (s == STATUS_OK || to - from == 1))
+			span_finish(c, it, to - from, s);
+		free(it->span);
+		it->span = NULL;
+	}
+}
+
 /* All fresh events of the tenant of items[first], which are handled together; they are marked done by fresh = false. */
 static enum status handle_tenant(struct consumer *c, size_t first, size_t to)
 {
@@ -162,13 +239,32 @@ static enum status handle_tenant(struct consumer *c, size_t first, size_t to)
 		if (!it->fresh || !str_ieq(it->event.tenant_id, tenant))
 			continue;
 		it->fresh = false;
+		it->handled = true;
 		c->run[n++] = &it->event;
 	}
 	return s == STATUS_OK ? c->handle(c->arg, c->conn, c->run, n) : s;
 }
 
+/* With the ids of the one event, or of the tenant that they are of, in what is logged, and in their traces. */
+static enum status handle_in_context(struct consumer *c, size_t first, size_t from, size_t to)
+{
+	const struct event *e = &c->items[first].event;
+	bool one = to - from == 1;
+	enum status s;
+
+	log_context(one ? e->traceparent : (struct str){ 0 }, one ? e->request_id : (struct str){ 0 }, e->tenant_id);
+	if (trace_on)
+		spans_enter(c, from, to, e->tenant_id);
+	log_debug("CONSUMER-EVENTS", "%s: %zu at once, from %.*s %.*s on", c->name, to - from, STR_FMT(e->type), STR_FMT(e->id));
+	s = handle_tenant(c, first, to);
+	if (trace_on)
+		spans_enter(c, from, to, (struct str){ 0 });
+	log_context_clear();
+	return s;
+}
+
 /* One transaction over items[from..to). */
-static enum status apply(struct consumer *c, size_t from, size_t to)
+static enum status transact(struct consumer *c, size_t from, size_t to)
 {
 	enum status s;
 	size_t fresh = 0;
@@ -181,7 +277,7 @@ static enum status apply(struct consumer *c, size_t from, size_t to)
 		fresh += c->items[i].fresh;
 	for (size_t i = from; s == STATUS_OK && i < to; i++) {
 		if (c->items[i].fresh)
-			s = handle_tenant(c, i, to);
+			s = handle_in_context(c, i, from, to);
 	}
 	if (s == STATUS_OK)
 		s = pgconn_commit(c->conn);
@@ -197,6 +293,19 @@ static enum status apply(struct consumer *c, size_t from, size_t to)
 	count(c, &c->stats.events, fresh);
 	count(c, &c->stats.duplicates, to - from - fresh);
 	return STATUS_OK;
+}
+
+static enum status apply(struct consumer *c, size_t from, size_t to)
+{
+	enum status s;
+
+	if (!trace_on)
+		return transact(c, from, to);
+	spans_begin(c, from, to);
+	spans_enter(c, from, to, (struct str){ 0 });
+	s = transact(c, from, to);
+	spans_end(c, from, to, s);
+	return s;
 }
 
 /* -- what cannot be done */
@@ -307,6 +416,8 @@ static void decode(struct consumer *c, const struct bus_message *messages, size_
 		c->items[i].message = &messages[i];
 		c->items[i].fresh = false;
 		c->items[i].valid = event_decode(messages[i].record.value, &c->items[i].event);
+		if (!c->items[i].valid || !trace_continue(c->items[i].event.traceparent, &c->items[i].parent))
+			c->items[i].parent.sampled = false;
 	}
 }
 

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "db/trace.h"
 
 static void log_failure(const char *what, PGconn *c)
 {
@@ -68,9 +69,11 @@ enum status pgconn_status(PGconn *c, const PGresult *r)
 
 enum status pgconn_exec(PGconn *c, PGresult **res, const char *sql, int n_params, const char *const *params)
 {
-	PGresult *r = PQexecParams(c, sql, n_params, NULL, params, NULL, NULL, 0);
+	struct sql_span span;
+	PGresult *r = PQexecParams(c, sql_span_begin(&span, sql), n_params, NULL, params, NULL, NULL, 0);
 	enum status s = pgconn_status(c, r);
 
+	sql_span_end(&span, r);
 	if (s == STATUS_OK && res)
 		*res = r;
 	else

@@ -20,6 +20,7 @@
 #include "events/event.h"
 #include "events/pgconn.h"
 #include "schema/schema.h"
+#include "telemetry/trace.h"
 
 #define BATCH 500
 #define STATEMENT_TIMEOUT_MS 30000
@@ -213,11 +214,40 @@ static struct event *event_of_row(const PGresult *r, int row)
 	return e;
 }
 
-static void record_of_row(const PGresult *r, int row, struct bus_record *out)
+/*
+ * The row's stored traceparent is the span of the call that wrote it; the event goes out as a child of that, so that whoever consumes it
+ * is a child of the publishing. NULL: not traced.
+ */
+static struct span *publish_span(struct event *e)
+{
+	struct trace_context parent;
+	struct span *s;
+	char *text;
+
+	if (!trace_on || !trace_continue(e->traceparent, &parent))
+		return NULL;
+	s = arena_alloc(&relay.arena, sizeof(*s));
+	span_begin(s, &parent, SPAN_PRODUCER, str_of(arena_printf(&relay.arena, "send %s", relay.topic)));
+	span_text(s, "messaging.system", bus_is_postgres(relay.bus_url) ? STR("postgresql") : STR("kafka"));
+	span_text(s, "messaging.operation.type", STR("send"));
+	span_text(s, "messaging.destination.name", str_of(relay.topic));
+	span_text(s, "messaging.message.id", e->id);
+	span_text(s, "crm.event.type", e->type);
+	span_text(s, "crm.tenant.id", e->tenant_id);
+	span_int(s, "crm.outbox.wait_us", clock_us() - e->time_us);
+	text = arena_alloc(&relay.arena, TRACEPARENT + 1);
+	trace_print(&s->at, text);
+	e->traceparent = (struct str){ text, TRACEPARENT };
+	return s;
+}
+
+static struct span *record_of_row(const PGresult *r, int row, struct bus_record *out)
 {
 	struct event *e = event_of_row(r, row);
 	const struct schema_message *m = entity_message(relay.messages, e->entity);
+	struct span *span = publish_span(e);
 
+	log_context(e->traceparent, e->request_id, e->tenant_id);
 	if (!entity_describe(&relay.arena, m, cell(r, row, C_BEFORE), cell(r, row, C_AFTER), e))
 		log_error("RELAY-ROW", "event %.*s: its row is no JSON object, it goes out without values", STR_FMT(e->id));
 	buf_clear(&relay.encoded);
@@ -229,6 +259,9 @@ static void record_of_row(const PGresult *r, int row, struct bus_record *out)
 		event_encode(&relay.encoded, e);
 	}
 	event_record(&relay.arena, e, relay.topic, arena_str(&relay.arena, buf_view(&relay.encoded)), out);
+	log_debug("RELAY-EVENT", "%.*s %.*s", STR_FMT(e->type), STR_FMT(e->id));
+	log_context_clear();
+	return span;
 }
 
 /* -- one round */
@@ -281,12 +314,19 @@ static enum status position_store(struct position next)
 static enum status publish_rows(const PGresult *r, int n)
 {
 	struct bus_record *records;
+	struct span **spans;
+	enum status s;
 
 	arena_reset(&relay.arena);
 	records = arena_alloc(&relay.arena, (size_t)n * sizeof *records);
+	spans = arena_alloc(&relay.arena, (size_t)n * sizeof *spans);
 	for (int i = 0; i < n; i++)
-		record_of_row(r, i, &records[i]);
-	return bus_producer_publish(relay.producer, records, (size_t)n);
+		spans[i] = record_of_row(r, i, &records[i]);
+	s = bus_producer_publish(relay.producer, records, (size_t)n);
+	for (int i = 0; s == STATUS_OK && i < n; i++) /* what failed is published again, as another span */
+		if (spans[i])
+			span_end(spans[i]);
+	return s;
 }
 
 static enum status bus_ready(void)

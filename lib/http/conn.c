@@ -227,6 +227,7 @@ static void request_fill(struct http_conn *c)
 	x->x.conn = c;
 	x->x.start_us = c->first_byte_us;
 	x->x.app_data = NULL;
+	x->x.sent = 0;
 }
 
 static void head_clear(struct http_head *h)

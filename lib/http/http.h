@@ -47,6 +47,7 @@ struct http_exchange {
 	void *app_data;     /* for the app's use; NULL at first */
 	struct http_conn *conn;
 	int64_t start_us;   /* monotonic: first byte of the head */
+	uint64_t sent;      /* bytes of a streamed body so far */
 };
 
 struct http_app {

@@ -173,6 +173,7 @@ bool http_reply_chunk(struct http_exchange *x, struct str data)
 		http_conn_close(c);
 		return false;
 	}
+	x->sent += data.n;
 	v[0] = (struct iovec){ (void *)data.p, data.n };
 	if (!c->reply_chunked)
 		return http_conn_write(c, v, 1);

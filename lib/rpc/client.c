@@ -7,6 +7,7 @@
 #include "base/codec.h"
 #include "base/log.h"
 #include "rpc/client_priv.h"
+#include "rpc/hop_span.h"
 
 enum {
 	TICK_MS = 10,
@@ -87,6 +88,8 @@ void rpc_pending_finish(struct rpc_client *c, struct rpc_pending *p, const struc
 
 	if (p->instance && r->status != STATUS_OK && (r->status == STATUS_UNAVAILABLE || r->status == STATUS_INTERNAL))
 		p->instance->stats.errors++;
+	if (p->span)
+		hop_span_end(p, r);
 	pending_detach(c, p);
 	if (p->refusal != STATUS_OK)
 		TAILQ_REMOVE(&c->refused, p, queue);
@@ -480,6 +483,20 @@ static enum status refuse(struct rpc_client *c, struct rpc_pending *p)
 	return STATUS_OK;
 }
 
+static void put_body(struct rpc_pending *p, const struct rpc_request *r, int64_t deadline_us)
+{
+	struct rpc_request traced;
+	char traceparent[TRACEPARENT + 1];
+
+	if (!trace_on) {
+		frame_put_call_body(&p->body, r, deadline_us);
+		return;
+	}
+	traced = *r;
+	p->span = hop_span_begin(&traced, traceparent);
+	frame_put_call_body(&p->body, &traced, deadline_us);
+}
+
 void rpc_client_call(struct rpc_client *c, const struct rpc_request *r)
 {
 	struct rpc_pending *p = pending_new(c);
@@ -495,7 +512,7 @@ void rpc_client_call(struct rpc_client *c, const struct rpc_request *r)
 	p->slot = (unsigned)(p->due_us / (TICK_MS * 1000) % RPC_WHEEL);
 	TAILQ_INSERT_TAIL(&c->wheel[p->slot], p, wheel);
 	c->waiting++;
-	frame_put_call_body(&p->body, r, clock_us() + (int64_t)timeout_ms * 1000);
+	put_body(p, r, clock_us() + (int64_t)timeout_ms * 1000);
 	c->bytes += p->body.n;
 	tick_arm(c);
 	p->refusal = refuse(c, p);

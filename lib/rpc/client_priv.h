@@ -33,6 +33,7 @@ struct rpc_pending {
 	int64_t park_until_us; /* monotonic; 0: never parked */
 	rpc_done done;
 	void *arg;
+	struct span *span; /* NULL: not traced */
 	struct buf body; /* a Call without its id */
 };
 

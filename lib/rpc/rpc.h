@@ -20,6 +20,7 @@
 #include "rpc/keys.h"
 
 struct rpc_server;
+struct span;
 
 /* Who acts; slices into the message. */
 struct rpc_principal {
@@ -46,6 +47,7 @@ struct rpc_call {
 	int64_t started_us;  /* monotonic: when it was handed out; 0 when it was answered unread */
 	struct arena arena;
 	void *app_data;
+	struct span *span;   /* the dispatcher's; NULL: the call is not traced */
 	struct rpc_violation violations[16]; /* collected by rpc_violate */
 	size_t n_violations;
 	const char *status_text;             /* what an error says when rpc_reply_error gets no text; NULL: the status's own */

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "db/statements.h"
 #include "resource/engine.h"
+#include "telemetry/context.h"
 #include "telemetry/metrics.h"
 
 /* Numbers of crm.v1.Permission that are no permission. */
@@ -157,12 +158,37 @@ enum status dispatch_may(const struct rpc_principal *who, unsigned permission)
 	return STATUS_PERMISSION_DENIED;
 }
 
-/* W3C traceparent: version, trace id, span id, flags. */
-static struct str trace_id(struct str traceparent)
+/*
+ * The call's own span, child of the caller's; from here on the call carries it as its traceparent, so that statements, the outbox row and
+ * calls to other services are its children. Ends in dispatch_observe.
+ */
+static void trace_begin(struct rpc_call *call)
 {
-	if (traceparent.n < 35)
-		return (struct str){ "", 0 };
-	return (struct str){ traceparent.p + 3, 32 };
+	struct trace_context parent;
+	char *text;
+
+	if (!trace_continue(call->traceparent, &parent))
+		return;
+	call->span = arena_alloc(&call->arena, sizeof(*call->span));
+	span_begin(call->span, &parent, SPAN_SERVER, call->rpc);
+	text = arena_alloc(&call->arena, TRACEPARENT + 1);
+	trace_print(&call->span->at, text);
+	call->traceparent = (struct str){ text, TRACEPARENT };
+	trace_here = call->span->at;
+}
+
+static void trace_end(const struct rpc_call *call, enum status status)
+{
+	struct span *s = call->span;
+
+	span_text(s, "rpc.system", STR("crm"));
+	span_text(s, "rpc.method", call->rpc);
+	span_text(s, "crm.status", str_of(status_name(status)));
+	span_text(s, "crm.dialect", call->dialect);
+	span_text(s, "crm.tenant.id", call->who.tenant_id);
+	span_text(s, "crm.request.id", call->request_id);
+	s->error = status == STATUS_INTERNAL || status == STATUS_UNAVAILABLE || status == STATUS_DEADLINE_EXCEEDED;
+	span_end(s);
 }
 
 static void run_handler(struct db_conn *db, void *arg)
@@ -170,7 +196,6 @@ static void run_handler(struct db_conn *db, void *arg)
 	struct handler_job job = *(struct handler_job *)arg;
 	struct rpc_call *call = job.call;
 
-	log_context(trace_id(call->traceparent), call->request_id, call->who.tenant_id);
 	if (call->deadline_us && call->deadline_us <= clock_us()) {
 		rpc_reply_error(call, STATUS_DEADLINE_EXCEEDED, NULL); /* its caller is gone: do not begin */
 		return;
@@ -188,9 +213,8 @@ static void to_worker(struct dispatch *d, const struct op *op, struct rpc_call *
 		rpc_reply_retry(call, STATUS_UNAVAILABLE, NULL, RETRY_MS);
 }
 
-void dispatch_call(void *arg, struct rpc_call *call)
+static void route(struct dispatch *d, struct rpc_call *call)
 {
-	struct dispatch *d = arg;
 	const struct entry *e = find(d, call->rpc);
 	enum status may;
 
@@ -213,11 +237,23 @@ void dispatch_call(void *arg, struct rpc_call *call)
 		resource_dispatch(e->op, call);
 }
 
+void dispatch_call(void *arg, struct rpc_call *call)
+{
+	if (trace_on)
+		trace_begin(call);
+	log_context(call->traceparent, call->request_id, call->who.tenant_id);
+	route(arg, call); /* the call may be gone now; what it left to do has taken the context along */
+	context_leave();
+}
+
 void dispatch_observe(void *arg, const struct rpc_call *call, enum status status)
 {
 	struct entry *e = find(arg, call->rpc);
 	struct metric_series *s;
 
+	log_debug("RPC-CALL", "%.*s %s", STR_FMT(call->rpc), status_name(status));
+	if (call->span)
+		trace_end(call, status);
 	if (!e || call->started_us == 0 || status < 0 || status >= STATUS_COUNT)
 		return;
 	s = __atomic_load_n(&e->calls[status], __ATOMIC_ACQUIRE);

@@ -20,6 +20,7 @@
 #include "telemetry/admin.h"
 #include "telemetry/health.h"
 #include "telemetry/metrics.h"
+#include "telemetry/trace_export.h"
 
 #define STATEMENT_TIMEOUT_MS 10000
 #define ARENAS 4 /* of malloc; else up to eight per core, and each of some 25 threads keeps what it once needed */
@@ -92,13 +93,14 @@ struct rpc_keys *service_envelope_keys(void)
 
 static void print_help(const struct service *s, int argc, char **argv)
 {
-	size_t n = N_ROWS + s->n_settings;
+	size_t n = N_ROWS + s->n_settings + trace_settings_n;
 	struct setting *all = xcalloc(n, sizeof(*all));
 	struct arena a = { 0 };
 
 	memcpy(all, rows, sizeof(rows));
 	if (s->n_settings)
 		memcpy(all + N_ROWS, s->settings, s->n_settings * sizeof(*all));
+	memcpy(all + N_ROWS + s->n_settings, trace_settings_rows, trace_settings_n * sizeof(*all));
 	settings_args(all, n, arena_printf(&a, "svc-%1$s                        serves until SIGTERM\n"
 	    "svc-%1$s migrate                brings the database schema up to date and ends: 0 done, 1 failed\n"
 	    "svc-%1$s migrate --check        changes nothing; 0: up to date; 3: prints the migrations that are pending\n"
@@ -410,6 +412,7 @@ static int serve(const struct service *s)
 	if (s->n_settings)
 		settings_load(s->settings, s->n_settings, s->settings_at);
 	mallopt(M_ARENA_MAX, ARENAS);
+	trace_start(text("svc-", s->name, ""));
 	rpc_nng_start();
 	contract = text(text(me.settings.descriptor_dir, "/", s->name), ".pb", "");
 	me.schema = schema_load(&contract, 1);
@@ -424,6 +427,7 @@ static int serve(const struct service *s)
 	log_info("SERVICE-START", "svc-%s %s listens at %s", s->name, crm_version, me.settings.listen_url);
 	event_base_dispatch(me.base);
 	log_info("SERVICE-STOP", "svc-%s ends, %.1f s after SIGTERM", s->name, (double)(clock_mono_us() - me.told_us) / 1e6);
+	trace_stop();
 	_exit(0); /* NNG must not be closed with traffic around */
 }
 
