@@ -2,7 +2,7 @@
  * Load for `make bench`: a raw prepared statement over libpq, or HTTP requests over keep-alive connections; every answer is checked.
  *
  *   crm-bench raw  URL CONNECTIONS SECONDS SQL FILE          FILE: one line per execution, parameters separated by tabs ("\N": NULL)
- *   crm-bench http ADDR:PORT CONNECTIONS SECONDS FILE        FILE: status, text that the body must contain, method, target, token, body; tab-separated
+ *   crm-bench http ADDR:PORT CONNECTIONS SECONDS FILE        FILE: status, text that the body must contain, method, target, token, body, a header line; tab-separated, the last two may be missing
  *   crm-bench pace ADDR:PORT CONNECTIONS SECONDS FILE RATE   the same, RATE requests a second whatever the answers take; latency counts from when each was due
  *   crm-bench hash THREADS SECONDS                           argon2id with the parameters of a login
  *
@@ -215,6 +215,8 @@ static void request_make(struct line *l)
 	buf_printf(&out, "%s %s HTTP/1.1\r\nHost: bench\r\nUser-Agent: crm-bench\r\nAccept: application/json\r\n", l->field[2], l->field[3]);
 	if (*l->field[4])
 		buf_printf(&out, "Authorization: Bearer %s\r\n", l->field[4]);
+	if (l->n > 6)
+		buf_printf(&out, "%s\r\n", l->field[6]);
 	if (*body)
 		buf_printf(&out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", strlen(body));
 	buf_printf(&out, "\r\n%s", body);
