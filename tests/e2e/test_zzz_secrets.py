@@ -1,13 +1,15 @@
 """After everything: no log of the run holds a secret."""
 
 import re
+import time
 import uuid
 
 import pytest
 import requests
 
 import faults
-from conftest import BASE, PASSWORD, Face, Tenant
+from canary import Client, found, leave
+from conftest import AT_5000, BASE, PASSWORD, Face, Tenant
 
 pytestmark = pytest.mark.faults
 
@@ -52,6 +54,14 @@ def test_no_log_holds_what_is_secret(stack):
             assert secret.encode() not in text, f"{name} holds {secret[:6]}…"
         for what, form in FORMS.items():
             assert not form.search(text), f"{name} holds {what}"
+
+
+def test_no_log_names_a_person(stack):
+    """Of this test by value, at the stack's own level; test_telemetry.py does the same at debug."""
+    people = leave(Client(requests.Session(), AT_5000))
+    time.sleep(1)  # consumers and mail
+    for name, text in logs().items():
+        assert found(people, text) == [], name
 
 
 def test_no_process_shows_a_secret_in_its_arguments(stack):
