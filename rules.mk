@@ -89,7 +89,7 @@ $(OUT)/%.o: %.c | $(PB_C)
 $(GEN)/version: FORCE
 	@mkdir -p $(GEN); echo '$(VERSION) $(REVISION) $(BUILT)' | cmp -s - $@ || echo '$(VERSION) $(REVISION) $(BUILT)' > $@
 $(OUT)/lib/base/version.o: $(GEN)/version
-FORCE:
+.PHONY: FORCE
 $(LIBCRM): $(LIB_O) $(PB_O)
 	@rm -f $@; ar rcs $@ $^
 
