@@ -68,7 +68,27 @@ const struct schema_field *entity_field_of(const struct schema_message *m, struc
 	return NULL;
 }
 
-/* Of an address, each member is a column and speaks for itself. */
+static bool one_of(struct str s, const char *const *words)
+{
+	for (; *words; words++) {
+		if (str_eq(s, str_of(*words)))
+			return true;
+	}
+	return false;
+}
+
+/* What every table has beside its contract. */
+static bool is_inner(struct str column)
+{
+	static const char *const inner[] = { "tenant_id", "search", "deleted_at", NULL };
+
+	return one_of(column, inner);
+}
+
+/*
+ * Of an address, each member is a column and speaks for itself. A column that the contract does not have is of a newer build of its
+ * service (docs/adr/0034-contracts-from-services.md), and may be anything: personal rather than not.
+ */
 static bool personal_column(const struct schema_message *m, struct str column)
 {
 	char name[COLUMN_MAX];
@@ -80,16 +100,7 @@ static bool personal_column(const struct schema_message *m, struct str column)
 		if (*c ? str_eq(str_of(c), column) : !f->repeated && entity_field_of(f->message, column))
 			return f->personal || (!*c && personal_column(f->message, column));
 	}
-	return false;
-}
-
-static bool one_of(struct str s, const char *const *words)
-{
-	for (; *words; words++) {
-		if (str_eq(s, str_of(*words)))
-			return true;
-	}
-	return false;
+	return !is_inner(column);
 }
 
 bool entity_personal(const struct schema_message *m, struct str column)
@@ -112,9 +123,7 @@ static bool speaks_of_secret(struct str column)
 
 static bool column_leaves(const struct schema_message *m, struct str column)
 {
-	static const char *const inner[] = { "tenant_id", "search", "deleted_at", NULL };
-
-	if (one_of(column, inner))
+	if (is_inner(column))
 		return false;
 	return m ? entity_field_of(m, column) != NULL : !speaks_of_secret(column);
 }
