@@ -63,30 +63,43 @@ def filled(body, mark):
 
 
 class Client:
-    """Connections to both listeners, kept alive; a status, or None when nobody knows."""
+    """Connections to both listeners, kept alive; a status, or None when nobody knows. observe(method, path, status, began, error) hears of each try."""
 
-    def __init__(self, ports, token):
-        self.ports, self.token, self.conns = ports, token, {}
+    def __init__(self, ports, token, host="127.0.0.1", observe=None):
+        self.ports, self.token, self.host, self.observe, self.conns = ports, token, host, observe, {}
 
     def __call__(self, port, method, path, body=None, key=None, timeout=12):
+        began = time.time()
+        status, reply, error = self.send(port, method, path, body, key, timeout)
+        if self.observe:
+            self.observe(method, path, status, began, error)
+        return status, reply
+
+    def forget(self):
+        """The next requests open new connections."""
+        for conn in self.conns.values():
+            conn.close()
+        self.conns.clear()
+
+    def send(self, port, method, path, body, key, timeout):
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", **({"Idempotency-Key": key} if key else {})}
         conn = self.conns.get(port)
         try:
             if conn is None:
-                conn = self.conns[port] = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=timeout)
+                conn = self.conns[port] = http.client.HTTPConnection(self.host, self.ports[port], timeout=timeout)
             conn.request(method, path, json.dumps(body) if body is not None else None, headers)
             reply = conn.getresponse()
-            return reply.status, reply.read()
-        except (OSError, http.client.HTTPException):
+            return reply.status, reply.read(), None
+        except (OSError, http.client.HTTPException) as e:
             if conn:
                 conn.close()
             self.conns.pop(port, None)
-            return None, b""
+            return None, b"", repr(e)
 
 
-def register(ports, number):
+def register(client, number):
     body = {"email": f"chaos{number}-{time.time_ns()}@example.com", "password": PASSWORD, "tenantName": f"Chaos {number}", "firstName": "Kay", "lastName": "Oss"}
-    status, reply = Client(ports, "")("API", "POST", "/api/auth/register", body)
+    status, reply = client("API", "POST", "/api/auth/register", body)
     if status != 201:
         raise SystemExit(f"chaos: a tenant cannot be made: {status} {reply[:200]}")
     return json.loads(reply)["token"]
@@ -97,7 +110,7 @@ class Worker(threading.Thread):
         super().__init__(daemon=True)
         self.load, self.number = load, number
         self.random = random.Random(f"{load.seed}/{number}")
-        self.client = Client(load.ports, load.tokens[number % len(load.tokens)])
+        self.client = load.client(load.tokens[number % len(load.tokens)])
         self.mine = []  # (kind, id, mark of its creation)
         self.n = 0
 
@@ -159,12 +172,17 @@ class Worker(threading.Thread):
 
 
 class Load:
-    def __init__(self, ports, journal, seed, threads, pause, tenants=6):
-        self.ports, self.journal, self.seed, self.pause = ports, journal, seed, pause
+    worker = Worker
+
+    def __init__(self, ports, journal, seed, threads, pause, tenants=6, host="127.0.0.1", observe=None):
+        self.ports, self.journal, self.seed, self.pause, self.host, self.observe = ports, journal, seed, pause, host, observe
         self.run = f"{time.time_ns() // 1000000:x}"
         self.stop = threading.Event()
-        self.tokens = [register(ports, i) for i in range(tenants)]
-        self.workers = [Worker(self, i) for i in range(threads)]
+        self.tokens = [register(self.client(""), i) for i in range(tenants)]
+        self.workers = [self.worker(self, i) for i in range(threads)]
+
+    def client(self, token):
+        return Client(self.ports, token, self.host, self.observe)
 
     def start(self):
         for w in self.workers:
