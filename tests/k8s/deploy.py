@@ -1,0 +1,190 @@
+"""The installation under test: images, stores, secrets, values, releases, and the changes that need to know of them."""
+
+import base64
+import json
+import re
+import secrets
+import subprocess
+import sys
+import time
+
+import yaml
+
+from changes import SERVICES, restart, rollback, upgrade
+from common import CLUSTER, HERE, NAMESPACE, OUT, ROOT, Failed, get, helm, inside, kubectl, of, pods, rolled_out, say, sh, wait_until
+
+PROGRAMS = ("gateway", *SERVICES)
+STORES = ("postgres", "kafka", "redis")
+COLLECTOR = "http://10.99.0.1:4318"  # node 1, where tests/collector.py runs
+SUPERUSER = secrets.token_hex(16)
+processes = []
+
+
+# -- images
+
+def build(*targets, tag="test", cwd=ROOT):
+    r = subprocess.run(["tests/images/build", "--tag", tag, *targets], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1500)
+    (OUT / f"build-{tag}.log").write_text(r.stdout + r.stderr)
+    if r.returncode:
+        raise Failed(f"tests/images/build {' '.join(targets)} ended with {r.returncode}:\n{(r.stdout + r.stderr)[-2000:]}")
+    return r.stdout
+
+
+def images():
+    began = time.monotonic()
+    build(*PROGRAMS, *STORES)
+    say(f"  {len(PROGRAMS) + len(STORES)} images built in {time.monotonic() - began:.0f} s")
+
+
+def load_images():
+    began = time.monotonic()
+    sh(CLUSTER, "load", *(f"localhost/crm-{n}:test" for n in (*PROGRAMS, *STORES)), timeout=600)
+    say(f"  given to both nodes in {time.monotonic() - began:.0f} s")
+
+
+# -- what the charts expect to be there
+
+def psql(sql):
+    """Rows of text, as the superuser."""
+    out = inside("psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-F", "\x1f", f"host={postgres_address()} dbname=crm user=postgres", "-c", sql,
+                 env={"PGPASSWORD": SUPERUSER}, timeout=120)
+    return [line.split("\x1f") for line in out.splitlines()]
+
+
+def postgres_address():
+    if not hasattr(postgres_address, "ip"):
+        postgres_address.ip = get("svc", "postgres")["spec"]["clusterIP"]
+    return postgres_address.ip
+
+
+def secret(name, **data):
+    kubectl("apply", "-f", "-", give=json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}))
+
+
+def make_secrets(*args):
+    return sh("deploy/helm/make-secrets", "--namespace", NAMESPACE, *args, env={"KUBECTL": f"{CLUSTER} kubectl"})
+
+
+def stores():
+    if NAMESPACE not in sh(CLUSTER, "kubectl", "get", "ns", "-o", "name"):
+        sh(CLUSTER, "kubectl", "create", "namespace", NAMESPACE)
+        # the strictest of Kubernetes' own profiles refuses what is not as the charts say
+        sh(CLUSTER, "kubectl", "label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+    redis = secrets.token_hex(16)
+    secret("postgres-superuser", password=SUPERUSER)
+    secret("redis-password", password=redis)
+    secret("crm-counters", url=f"redis://default:{redis}@redis:6379")
+    make_secrets("--apply", "--postgres", "host=postgres dbname=crm sslmode=disable")
+    kubectl("apply", "-f", HERE / "stores.yaml")
+    rolled_out(*STORES)
+    inside("psql", "-Xq", "-v", "ON_ERROR_STOP=1", f"host={postgres_address()} dbname=crm user=postgres", env={"PGPASSWORD": SUPERUSER}, give=make_secrets("--sql"))
+    collector()
+
+
+def collector():
+    """Of traces, in node 1's network."""
+    out = OUT / "spans.jsonl"
+    processes.append(subprocess.Popen([CLUSTER, "exec", sys.executable, str(ROOT / "tests" / "collector.py"), "--host", "10.99.0.1", "--port", "4318", "--out", str(out)],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
+
+
+# -- releases
+
+def values():
+    """The file of the umbrella: what is shared, under global.crm."""
+    return HERE / "values.yaml"
+
+
+def own_values(name):
+    """The same for a chart that is a release of its own."""
+    whole = yaml.safe_load(values().read_text())
+    part = OUT / f"values-{name}.yaml"
+    part.write_text(yaml.safe_dump({"global": whole["global"], **whole.get(name, {})}))
+    return part
+
+
+def releases():
+    """A release per chart: what a team upgrades on its own."""
+    began = time.monotonic()
+    for name in PROGRAMS:
+        helm("install", name, f"deploy/helm/{name}", "-f", own_values(name))
+    rolled_out(*PROGRAMS)
+    say(f"  five releases in {time.monotonic() - began:.0f} s")
+
+
+# -- a service's team ships a field
+
+def next_release(t):
+    """An optional field more: one image and its dialects; the other pods are those that were there."""
+    tree = ROOT / "build" / "k8s-next"
+    sh("tests/next-release", tree, timeout=120)
+    build("svc-customers", tag="next", cwd=tree)
+    sh(CLUSTER, "load", "localhost/crm-svc-customers:next", timeout=120)
+    dialects = OUT / "dialects.yaml"
+    dialects.write_text(sh(tree / "tools" / "fragments", "customers", timeout=120))
+    others = {n: [(p, c["restartCount"]) for p, v in sorted(pods(of(n)).items()) for c in v["status"]["containerStatuses"]] for n in PROGRAMS if n != "svc-customers"}
+    t.during("svc-customers: a field more (helm upgrade)", upgrade("svc-customers", [own_values("svc-customers"), dialects], "--set", "image.tag=next"))
+    probe = sh(tree / "tests" / "next-release-probe", f"http://{get('svc', 'gateway')['spec']['clusterIP']}", timeout=60)
+    say(f"  {probe.strip()}")
+    now = {n: [(p, c["restartCount"]) for p, v in sorted(pods(of(n)).items()) for c in v["status"]["containerStatuses"]] for n in others}
+    if now != others:
+        raise Failed(f"other pods changed: {others} → {now}")
+    t.during("svc-customers: helm rollback", rollback("svc-customers"))
+    t.during("svc-customers: rolling restart afterwards", restart("svc-customers"))
+
+
+# -- keys
+
+def envelope(lines):
+    data = base64.b64encode(("\n".join(lines) + "\n").encode()).decode()
+    kubectl("patch", "secret", "crm-envelope", "-p", json.dumps({"data": {"envelope.key": data}}))
+
+
+def keys_known(n):
+    """Every program accepts n keys: what it says on its admin port."""
+    for p in pods("app.kubernetes.io/part-of=crm").values():
+        port = next((x["containerPort"] for c in p["spec"]["containers"] for x in c.get("ports", []) if x["name"] == "admin"), None)
+        if not port or p["status"].get("phase") != "Running":
+            continue
+        text = inside("curl", "-sS", "-m", "3", f"http://{p['status']['podIP']}:{port}/metrics")
+        if not re.search(rf"^crm_envelope_keys {n}$", text, re.M):
+            return False
+    return True
+
+
+def rotate_envelope_key():
+    old = base64.b64decode(get("secret", "crm-envelope")["data"]["envelope.key"]).decode().split()
+    new = secrets.token_hex(32)
+    for lines in ([*old, new], [new, *old], [new]):
+        envelope(lines)
+        wait_until(f"all programs accept {len(lines)} keys", lambda n=len(lines): keys_known(n), 120, 1)
+        time.sleep(2)  # the order within the file is read at the same time
+
+
+def rotate_signing_key():
+    say("  " + kubectl("exec", "deploy/svc-auth", "--", "svc-auth", "keys", "rotate").strip().splitlines()[-1])
+
+
+# -- what is seen
+
+def trace():
+    """One write from HTTP to the audit log, as a tree."""
+    out = sh("tools/trace-tree", "--longest", OUT / "spans.jsonl")
+    print(out, flush=True)
+    return out
+
+
+def look():
+    """What whoever is on call would look at first."""
+    for args in (["get", "pods", "-o", "wide"], ["get", "events", "--sort-by=.lastTimestamp"]):
+        print(sh(CLUSTER, "kubectl", "-n", NAMESPACE, *args, check=False).stdout[-4000:], flush=True)
+    for name in PROGRAMS:
+        r = sh(CLUSTER, "kubectl", "-n", NAMESPACE, "logs", "-l", of(name), "--tail=8", "--prefix", check=False)
+        print(r.stdout[-3000:], flush=True)
+
+
+def end():
+    for p in processes:
+        p.terminate()
+    for p in processes:
+        p.wait(10)
