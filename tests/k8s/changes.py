@@ -69,7 +69,7 @@ def rollback(name):
 def restart_postgres():
     """The server ends in its container and is started again by the kubelet; its data stays."""
     before = json.loads(kubectl("get", "pods", "-l", "app=postgres", "-o", "json"))["items"][0]["status"]["containerStatuses"][0]["restartCount"]
-    subprocess.run([CLUSTER, "kubectl", "-n", NAMESPACE, "exec", "deploy/postgres", "--", "kill", "-INT", "1"], capture_output=True, text=True, timeout=60)
+    subprocess.run([CLUSTER, "kubectl", "-n", NAMESPACE, "exec", "deploy/postgres", "--", "sh", "-c", "kill -INT 1"], capture_output=True, text=True, timeout=60)
 
     def again():
         status = json.loads(kubectl("get", "pods", "-l", "app=postgres", "-o", "json"))["items"][0]["status"]["containerStatuses"][0]

@@ -141,16 +141,18 @@ def envelope(lines):
     kubectl("patch", "secret", "crm-envelope", "-p", json.dumps({"data": {"envelope.key": data}}))
 
 
-def keys_known(n):
-    """Every program accepts n keys: what it says on its admin port."""
-    for p in pods("app.kubernetes.io/part-of=crm").values():
+def metrics():
+    """{pod: what the program in it says on its admin port}"""
+    found = {}
+    for pod, p in pods("app.kubernetes.io/part-of=crm").items():
         port = next((x["containerPort"] for c in p["spec"]["containers"] for x in c.get("ports", []) if x["name"] == "admin"), None)
-        if not port or p["status"].get("phase") != "Running":
-            continue
-        text = inside("curl", "-sS", "-m", "3", f"http://{p['status']['podIP']}:{port}/metrics")
-        if not re.search(rf"^crm_envelope_keys {n}$", text, re.M):
-            return False
-    return True
+        if port and p["status"].get("phase") == "Running":
+            found[pod] = inside("curl", "-sS", "-m", "3", f"http://{p['status']['podIP']}:{port}/metrics")
+    return found
+
+
+def keys_known(n):
+    return all(re.search(rf"^crm_envelope_keys {n}$", text, re.M) for text in metrics().values())
 
 
 def rotate_envelope_key():
