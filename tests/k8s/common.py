@@ -26,9 +26,9 @@ def say(text):
     print(f"[{s // 60:2d}:{s % 60:02d}] {text}", flush=True)
 
 
-def sh(*argv, timeout=300, env=None, give=None, check=True, log=None):
+def sh(*argv, timeout=300, env=None, give=None, check=True, log=None, cwd=None):
     """Output of a command as text; what it said is in the error when it fails. log: a file that keeps it all."""
-    r = subprocess.run([str(a) for a in argv], cwd=ROOT, env={**os.environ, **(env or {})}, input=give, capture_output=True, text=True, timeout=timeout,
+    r = subprocess.run([str(a) for a in argv], cwd=cwd or ROOT, env={**os.environ, **(env or {})}, input=give, capture_output=True, text=True, timeout=timeout,
                        **({} if give is not None else {"stdin": subprocess.DEVNULL}))
     if log:
         (OUT / log).write_text(r.stdout + r.stderr)

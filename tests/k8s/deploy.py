@@ -2,15 +2,14 @@
 
 import base64
 import json
+import os
 import re
 import secrets
 import subprocess
 import sys
 import time
 
-import yaml
-
-from changes import SERVICES, restart, rollback, upgrade
+from changes import SERVICES, rollback, upgrade
 from common import CLUSTER, HERE, NAMESPACE, OUT, ROOT, Failed, get, helm, inside, kubectl, of, pods, rolled_out, say, sh, wait_until
 
 PROGRAMS = ("gateway", *SERVICES)
@@ -22,8 +21,8 @@ processes = []
 
 # -- images
 
-def build(*targets, tag="test", cwd=ROOT):
-    r = subprocess.run(["tests/images/build", "--tag", tag, *targets], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1500)
+def build(*targets, tag="test", cwd=ROOT, env=None):
+    r = subprocess.run(["tests/images/build", "--tag", tag, *targets], cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=1500)
     (OUT / f"build-{tag}.log").write_text(r.stdout + r.stderr)
     if r.returncode:
         raise Failed(f"tests/images/build {' '.join(targets)} ended with {r.returncode}:\n{(r.stdout + r.stderr)[-2000:]}")
@@ -96,42 +95,55 @@ def values():
     return HERE / "values.yaml"
 
 
-def own_values(name):
-    """The same for a chart that is a release of its own."""
-    whole = yaml.safe_load(values().read_text())
-    part = OUT / f"values-{name}.yaml"
-    part.write_text(yaml.safe_dump({"global": whole["global"], **whole.get(name, {})}))
-    return part
-
-
 def releases():
-    """A release per chart: what a team upgrades on its own."""
-    began = time.monotonic()
+    """A release per chart, as docs/kubernetes.md says: the same pods, from then on upgraded by their teams."""
+    began, before = time.monotonic(), containers(PROGRAMS)
     for name in PROGRAMS:
-        helm("install", name, f"deploy/helm/{name}", "-f", own_values(name))
-    rolled_out(*PROGRAMS)
-    say(f"  five releases in {time.monotonic() - began:.0f} s")
+        sh("../../deploy/helm/take-over", name, "--namespace", NAMESPACE, cwd=OUT, env={"HELM": f"{CLUSTER} helm", "KUBECTL": f"{CLUSTER} kubectl"}, timeout=120)
+    if containers(PROGRAMS) != before:
+        raise Failed(f"take-over restarted pods: {before} → {containers(PROGRAMS)}")
+    say(f"  five releases of their own, the same pods, in {time.monotonic() - began:.0f} s")
+
+
+def uninstall():
+    for name in (*PROGRAMS, "crm"):
+        helm("uninstall", name, "--wait", "--cascade", "foreground", "--timeout", "2m")
+    left = kubectl("get", "all,cm,sa,pdb,netpol", "-l", "app.kubernetes.io/part-of=crm", "-o", "name").split()
+    if left:
+        raise Failed(f"helm uninstall left {left}")
+    say("  helm uninstall left nothing")
+
+
+def containers(names):
+    """Pods and restarts of some programs."""
+    return {n: [(p, [c["restartCount"] for c in v["status"]["containerStatuses"]]) for p, v in sorted(pods(of(n)).items())] for n in names}
 
 
 # -- a service's team ships a field
 
+def probe(wanted):
+    say("  " + inside(sys.executable, HERE / "probe.py", get("svc", "gateway")["spec"]["clusterIP"], wanted, timeout=60).strip())
+
+
 def next_release(t):
     """An optional field more: one image and its dialects; the other pods are those that were there."""
-    tree = ROOT / "build" / "k8s-next"
-    sh("tests/next-release", tree, timeout=120)
-    build("svc-customers", tag="next", cwd=tree)
+    sh("tests/contract", "--build-only", timeout=300)
+    tree = ROOT / "build" / "contract"
+    build("svc-customers", tag="next", cwd=tree, env={"VERSION": "next", "SOURCE_DATE_EPOCH": str(int(time.time()) + 3600)})
     sh(CLUSTER, "load", "localhost/crm-svc-customers:next", timeout=120)
     dialects = OUT / "dialects.yaml"
-    dialects.write_text(sh(tree / "tools" / "fragments", "customers", timeout=120))
-    others = {n: [(p, c["restartCount"]) for p, v in sorted(pods(of(n)).items()) for c in v["status"]["containerStatuses"]] for n in PROGRAMS if n != "svc-customers"}
-    t.during("svc-customers: a field more (helm upgrade)", upgrade("svc-customers", [own_values("svc-customers"), dialects], "--set", "image.tag=next"))
-    probe = sh(tree / "tests" / "next-release-probe", f"http://{get('svc', 'gateway')['spec']['clusterIP']}", timeout=60)
-    say(f"  {probe.strip()}")
-    now = {n: [(p, c["restartCount"]) for p, v in sorted(pods(of(n)).items()) for c in v["status"]["containerStatuses"]] for n in others}
-    if now != others:
-        raise Failed(f"other pods changed: {others} → {now}")
-    t.during("svc-customers: helm rollback", rollback("svc-customers"))
-    t.during("svc-customers: rolling restart afterwards", restart("svc-customers"))
+    dialects.write_text(sh(tree / "tools" / "fragments", "customers"))
+    others = [n for n in PROGRAMS if n != "svc-customers"]
+    before = containers(others)
+    own = OUT / "svc-customers-values.yaml"
+    probe("absent")
+    t.during("svc-customers: a field more (helm upgrade)", upgrade("svc-customers", [own, dialects], "--set", "image.tag=next"))
+    probe("served")
+    t.during("svc-customers: back (helm rollback)", rollback("svc-customers"))
+    probe("absent")
+    if containers(others) != before:
+        raise Failed(f"other pods changed: {before} → {containers(others)}")
+    say("  the other pods are those that were there, none restarted")
 
 
 # -- keys
