@@ -163,6 +163,7 @@ int main(int argc, char **argv)
 	load_dialects(g);
 	malloc_trim(0); /* contracts and dialects were larger while they were read */
 	rpc_nng_start();
+	rpc_names_file(g->settings.service_hosts_file);
 	start_workers(g);
 	control_run(g);
 	trace_stop();

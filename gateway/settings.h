@@ -8,7 +8,7 @@
 #include "blob/blob.h"
 
 struct gateway_settings {
-	const char *listen, *services, *admin_listen, *envelope_key_file;
+	const char *listen, *services, *service_hosts_file, *admin_listen, *envelope_key_file;
 	const char *descriptor_dir, *dialect_dir, *docs_dir;
 	const char *tls_cert_file, *tls_key_file, *trusted_proxies, *counters_url;
 	const char *issuer, *audience;

@@ -168,7 +168,8 @@ static struct rpc_service_stats *instance_row(struct sums *sum, const struct rpc
 			return &sum->services[i];
 	if (sum->n_services == sizeof(sum->services) / sizeof(sum->services[0]))
 		return NULL;
-	sum->services[sum->n_services] = (struct rpc_service_stats){ .name = s->name, .url = s->url, .healthy = true };
+	sum->services[sum->n_services] = (struct rpc_service_stats){ .name = s->name, .healthy = true };
+	memcpy(sum->services[sum->n_services].url, s->url, sizeof(s->url));
 	return &sum->services[sum->n_services++];
 }
 
@@ -301,6 +302,7 @@ void telemetry_print(void *arg, struct buf *out)
 		one(out, "crm_gateway_certificate_expiry_timestamp_seconds", "gauge", "When the listeners' certificate ends, seconds since 1970", (double)tls_expires(g->tls));
 	print_watch(out, watch_stats(g->watch));
 	rpc_keys_metrics(g->envelope_keys, out);
+	rpc_names_metrics(out);
 	print_upstreams(out, g, &s);
 	print_services(out, &s);
 	contract_watch_metrics(g, out);

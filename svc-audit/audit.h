@@ -7,7 +7,7 @@
 
 struct audit_settings {
 	const char *bus_owner_database_url, *bus_schema_dir, *signing_key_file, *checkpoint_file;
-	const char *services, *master_key_file, *mail_url, *mail_from, *mail_templates;
+	const char *services, *service_hosts_file, *master_key_file, *mail_url, *mail_from, *mail_templates;
 };
 /* Loaded by the service; set before it runs. */
 extern const struct audit_settings *audit_settings;

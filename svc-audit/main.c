@@ -20,7 +20,8 @@ static const struct setting settings[] = {
 	/* the rows above are what `migrate` needs */
 	{ "AUDIT_SIGNING_KEY_FILE", SETTING_TEXT, offsetof(__typeof__(own), signing_key_file), NULL, "64 hex digits: the Ed25519 seed that signs ends of chains", false, 0, 0 },
 	{ "AUDIT_CHECKPOINT_FILE", SETTING_TEXT, offsetof(__typeof__(own), checkpoint_file), "", "signed ends of chains are also appended here; empty: the database only", false, 0, 0 },
-	{ "SERVICES", SETTING_TEXT, offsetof(__typeof__(own), services), "auth=tcp://127.0.0.1:7101 customers=tcp://127.0.0.1:7102 sales=tcp://127.0.0.1:7104", "services that keep personal data, and the URLs of their instances", false, 0, 0 },
+	{ "SERVICES", SETTING_TEXT, offsetof(__typeof__(own), services), "auth=tcp://127.0.0.1:7101 customers=tcp://127.0.0.1:7102 sales=tcp://127.0.0.1:7104", "services that keep personal data, and the URLs of their instances; a host name stands for all its addresses, looked up every 2 s", false, 0, 0 },
+	{ "SERVICE_HOSTS_FILE", SETTING_TEXT, offsetof(__typeof__(own), service_hosts_file), "", "host names of SERVICES are looked up in this file (lines as in /etc/hosts), not by DNS; read anew each time", false, 0, 0 },
 	{ "AUDIT_MASTER_KEY_FILE", SETTING_TEXT, offsetof(__typeof__(own), master_key_file), NULL, "64 hex digits: wraps the keys of people's data in the log, seals mail that waits", false, 0, 0 },
 	{ "MAIL_URL", SETTING_TEXT, offsetof(__typeof__(own), mail_url), "folder:.run/outbox", "where mail of alerts goes: folder:/path, smtp://[user:password@]host[:port][?tls=required] or smtps://…", true, 0, 0 },
 	{ "MAIL_FROM", SETTING_TEXT, offsetof(__typeof__(own), mail_from), "crm@crm.local", "sender's address of all mail", false, 0, 0 },
@@ -58,7 +59,7 @@ static const struct schema *contracts_load(const char *dir)
 
 static void start(const struct service_settings *s, struct event_base *base, struct db *db)
 {
-	struct privacy_config privacy = { .base = base, .services = own.services, .bus_url = s->bus_url, .db = db, .keys = service_envelope_keys() };
+	struct privacy_config privacy = { .base = base, .services = own.services, .hosts_file = own.service_hosts_file, .bus_url = s->bus_url, .db = db, .keys = service_envelope_keys() };
 	uint8_t master[SEAL_KEY];
 
 	rpc_key_load(own.master_key_file, master);

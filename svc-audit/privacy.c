@@ -310,6 +310,7 @@ void privacy_start(const struct privacy_config *c)
 	size_t n = schema_methods(c->contracts, &methods);
 
 	me.c = *c;
+	rpc_names_file(c->hosts_file);
 	me.rpc = rpc_client_new(c->base, c->keys);
 	handoff_init(&me.back, c->base, on_back, NULL);
 	services_add(c->services);

@@ -18,6 +18,7 @@ struct privacy_config {
 	struct event_base *base;
 	const struct schema *contracts; /* of all services; stays the caller's */
 	const char *services;           /* "auth=tcp://… customers=tcp://…" */
+	const char *hosts_file;         /* for host names in services; "": the system's resolver */
 	const char *bus_url;
 	struct db *db;
 	struct rpc_keys *keys;          /* of the envelope; borrowed */

@@ -109,10 +109,15 @@ static void pending_fail(struct rpc_client *c, struct rpc_pending *p, enum statu
 
 static bool better(const struct rpc_instance *a, const struct rpc_instance *b)
 {
-	return a->leaving != b->leaving ? b->leaving : a->in_flight < b->in_flight;
+	int last_a = a->leaving + 2 * a->gone, last_b = b->leaving + 2 * b->gone;
+
+	return last_a != last_b ? last_a < last_b : a->in_flight < b->in_flight;
 }
 
-/* The healthy instance with the fewest calls in flight, one that leaves only for want of another; among equals the one after the last choice. */
+/*
+ * The healthy instance with the fewest calls in flight, one that leaves or is gone only for want of another; among equals the one after the last
+ * choice.
+ */
 static struct rpc_instance *service_pick(struct rpc_service *s, const struct rpc_instance *but)
 {
 	struct rpc_instance *best = NULL;
@@ -331,7 +336,8 @@ static void instance_eject(struct rpc_instance *in, const char *why, bool hopele
 	in->stats.ejections++;
 	in->timeouts_in_a_row = 0;
 	in->owed_since_us = 0;
-	log_warn("RPC-EJECT", "%s at %s gets no calls: %s", in->stats.name, in->stats.url, why);
+	log_at(in->leaving || in->gone ? LOG_INFO : LOG_WARN, "RPC-EJECT", "%s at %s gets no calls: %s", in->stats.name, in->stats.url, why);
+	rpc_instance_hurry(in);
 	for (int lane = 0; lane < RPC_LANES; lane++) {
 		p = TAILQ_FIRST(&in->queue[lane]);
 		while (p) {
@@ -341,6 +347,18 @@ static void instance_eject(struct rpc_instance *in, const char *why, bool hopele
 	}
 	if (hopeless)
 		rpc_instance_abort(in);
+}
+
+void rpc_instance_hurry(struct rpc_instance *in)
+{
+	if (in->source)
+		rpc_name_hurry(in->source->name);
+}
+
+void rpc_instance_ends(struct rpc_instance *in)
+{
+	if (in->healthy)
+		tell(in, false, 0);
 }
 
 void rpc_instance_lost(struct rpc_instance *in)
@@ -362,10 +380,13 @@ void rpc_instance_health(struct rpc_instance *in, enum status s, struct frame_he
 		return;
 	}
 	if (!in->healthy)
-		log_info("RPC-BACK", "%s at %s answers again", in->stats.name, in->stats.url);
-	if (h.leaving && !in->leaving)
+		log_info("RPC-BACK", in->joining ? "%s at %s answers: it gets calls" : "%s at %s answers again", in->stats.name, in->stats.url);
+	if (h.leaving && !in->leaving) {
 		log_info("RPC-LEAVING", "%s at %s will end: calls go to others", in->stats.name, in->stats.url);
+		rpc_instance_hurry(in);
+	}
 	in->healthy = true;
+	in->joining = false;
 	in->leaving = h.leaving;
 	service_unpark(in->client, in->service);
 	tell(in, true, h.contract);
@@ -396,6 +417,7 @@ static void probe_cb(evutil_socket_t fd, short what, void *arg)
 	for (size_t i = 0; i < c->n_instances; i++)
 		if (!c->instances[i]->healthy || c->probe_turn == 0 || !c->probe_hurry)
 			rpc_instance_probe(c->instances[i], PROBE_TIMEOUT_MS);
+	rpc_fleet_follow(c);
 	probe_arm(c);
 }
 
@@ -443,23 +465,22 @@ struct rpc_client *rpc_client_new(struct event_base *base, struct rpc_keys *keys
 int rpc_client_add(struct rpc_client *c, const char *name, const char *urls)
 {
 	struct rpc_service *s;
-	const char *at = urls;
 
 	if (c->n_services == RPC_MAX_SERVICES)
 		log_die("RPC-CLIENT", "more than %d services", RPC_MAX_SERVICES);
 	s = &c->services[c->n_services];
 	s->name = xstrdup(name);
 	TAILQ_INIT(&s->parked);
-	while (*at) {
-		size_t n = strcspn(at, ",");
+	while (*urls) {
+		size_t n = strcspn(urls, ",");
+		char *url = xstrndup(urls, n);
 
-		if (n && (c->n_instances == RPC_MAX_INSTANCES || s->n == RPC_MAX_INSTANCES))
-			log_die("RPC-CLIENT", "more than %d instances", RPC_MAX_INSTANCES);
 		if (n)
-			s->instances[s->n++] = c->instances[c->n_instances++] = rpc_instance_new(c, s, xstrndup(at, n));
-		at += n + (at[n] == ',');
+			rpc_fleet_add(c, s, url);
+		free(url);
+		urls += n + (urls[n] == ',');
 	}
-	if (!s->n)
+	if (!s->n && !s->n_sources)
 		log_die("RPC-CLIENT", "service %s has no address", name);
 	return (int)c->n_services++;
 }

@@ -1,8 +1,8 @@
 /*
  * The hop, caller's side: calls of one loop turn travel to one service instance in one NNG message.
  *
- * One rpc_client per thread. A service has one or more instances (one connection each); a call goes to the healthy
- * instance with the fewest calls in flight. Lanes (read, write, slow) are kept apart because a batch answers when its
+ * One rpc_client per thread. A service has instances (one connection each), as many as there are addresses behind its URLs at the time; a
+ * call goes to the healthy instance with the fewest calls in flight. Lanes (read, write, slow) are kept apart because a batch answers when its
  * slowest call is done; at most 4 messages are in flight per lane and instance. No resend. An instance is ejected
  * after 3 timeouts in a row or 1 s without progress while calls wait, and probed (Health.Check) every
  * 100 ms until it answers; a healthy one every 500 ms.
@@ -13,6 +13,7 @@
 #ifndef CRM_RPC_CLIENT_H
 #define CRM_RPC_CLIENT_H
 
+#include "rpc/names.h"
 #include "rpc/rpc.h"
 
 struct rpc_client;
@@ -47,12 +48,15 @@ struct rpc_request {
 };
 
 struct rpc_client *rpc_client_new(struct event_base *base, struct rpc_keys *keys); /* keys are borrowed */
-/* name "customers"; urls separated by commas. Returns the service's index. */
+/*
+ * name "customers"; urls separated by commas. A host name in one stands for all its addresses, whichever they are at the time; an
+ * address is an instance for ever. Returns the service's index.
+ */
 int rpc_client_add(struct rpc_client *c, const char *name, const char *urls);
 int rpc_client_find(const struct rpc_client *c, struct str name); /* -1: unknown */
 
 /*
- * done is called exactly once, never from inside this function. No healthy instance: UNAVAILABLE within the turn, or, when the
+ * done is called exactly once, never from inside this function. No healthy instance: UNAVAILABLE in the next turn, or, when the
  * last one went away less than 1.5 s ago (it ended or its connection broke), as soon as that time is over and none came back.
  */
 void rpc_client_call(struct rpc_client *c, const struct rpc_request *r);
@@ -65,11 +69,12 @@ typedef void (*rpc_seen)(void *arg, int service, uint64_t instance, bool alive, 
 void rpc_client_watch(struct rpc_client *c, rpc_seen seen, void *arg);
 
 struct rpc_service_stats {
-	const char *name, *url;
+	const char *name;        /* the service's; lives as long as the client */
+	char url[RPC_URL_BYTES];
 	bool healthy;
 	uint64_t calls, errors, timeouts, ejections, in_flight, batches;
 };
-/* Fills up to max rows (one per instance), returns how many there are. */
+/* Fills up to max rows (one per instance; they come and go, in no order), returns how many there are. */
 size_t rpc_client_stats(const struct rpc_client *c, struct rpc_service_stats *rows, size_t max);
 
 #endif

@@ -1,5 +1,6 @@
 /*
- * What client.c (calls, deadlines, health) and message.c (instances, NNG messages) know of each other.
+ * What client.c (calls, deadlines, health), fleet.c (which instances there are) and message.c (one instance, NNG messages) know of each
+ * other.
  * All of it lives on the client's thread, but for the fields of rpc_message that are marked.
  */
 #ifndef CRM_RPC_CLIENT_PRIV_H
@@ -13,8 +14,9 @@
 #include "rpc/frame.h"
 #include "rpc/handoff.h"
 #include "rpc/mac.h"
+#include "rpc/names.h"
 
-enum { RPC_MAX_SERVICES = 16, RPC_MAX_INSTANCES = 64, RPC_WHEEL = 1024, RPC_LANE_MESSAGES = 4 };
+enum { RPC_MAX_SERVICES = 16, RPC_MAX_INSTANCES = 64, RPC_MAX_NAMES = 8, RPC_WHEEL = 1024, RPC_LANE_MESSAGES = 4 };
 
 /* A call: in an instance's queue, in a message, or refused and to be answered at the end of the turn. */
 struct rpc_pending {
@@ -56,15 +58,26 @@ struct rpc_message {
 	struct rpc_pending *calls[RPC_MAX_CALLS]; /* NULL: answered already */
 };
 
+/*
+ * A connection to an address. One that was found by a name begins without calls, until its first answer to a probe (joining); when the name loses the
+ * address it is gone: it gets calls only when there is no other, and is retired when it has none. A retired one is kept, with its
+ * NNG socket, for the next address: nng_close is not safe, and so a thousand addresses in a row need no more memory than those at a time.
+ */
 struct rpc_instance {
 	struct rpc_client *client;
 	struct rpc_service *service;
-	uint64_t id; /* 1, 2, 3, … of the client's instances */
+	uint64_t id; /* 1, 2, 3, … of the client's instances; another one for each address that it serves */
+	struct rpc_source *source; /* the name that it was found by; NULL: it was given as an address */
 	nng_socket socket;
+	nng_dialer dialer;
 	atomic_uint pipes_up, pipes_down; /* counted on NNG's threads */
 	unsigned up_seen, down_seen;
 	bool healthy;
+	bool joining;
 	bool leaving; /* it has said that it will end: used only when there is no other */
+	bool gone;
+	int64_t gone_us; /* monotonic: since when it is gone, or retired */
+	struct rpc_instance *next_retired;
 	unsigned timeouts_in_a_row, owed_messages;
 	int64_t owed_since_us; /* since when it has owed an answer without giving any; 0: owes none */
 	uint64_t in_flight;
@@ -75,8 +88,17 @@ struct rpc_instance {
 	struct rpc_service_stats stats;
 };
 
+/* A host name of a service's URLs. */
+struct rpc_source {
+	struct rpc_name *name;
+	unsigned seen; /* the generation of addresses that the instances were made of */
+	bool short_of; /* some address has no instance, as there are too many */
+};
+
 struct rpc_service {
 	char *name;
+	struct rpc_source sources[RPC_MAX_NAMES];
+	size_t n_sources;
 	struct rpc_instance *instances[RPC_MAX_INSTANCES];
 	size_t n, next;
 	int64_t away_until_us; /* until then calls wait for an instance that went away */
@@ -96,6 +118,7 @@ struct rpc_client {
 	uint64_t last_id;
 	rpc_seen seen;
 	void *seen_arg;
+	struct rpc_instance *retired;
 	struct rpc_pending_list wheel[RPC_WHEEL], refused;
 	unsigned probe_turn;
 	bool probe_hurry; /* some instance is ejected: probes come faster, the healthy ones' no more often */
@@ -117,8 +140,24 @@ void rpc_instance_lost(struct rpc_instance *in);
 void rpc_instance_progress(struct rpc_instance *in);
 void rpc_instance_health(struct rpc_instance *in, enum status s, struct frame_health h);
 
-/* message.c, for client.c. url is kept. */
-struct rpc_instance *rpc_instance_new(struct rpc_client *c, struct rpc_service *s, const char *url);
+/* It is not an instance any more: whoever watches is told. */
+void rpc_instance_ends(struct rpc_instance *in);
+/* Looks its name up soon, if it has one. */
+void rpc_instance_hurry(struct rpc_instance *in);
+
+/* fleet.c, for client.c and message.c */
+void rpc_fleet_add(struct rpc_client *c, struct rpc_service *s, const char *url);
+/* Makes instances of new addresses, lets those go that have none any more and are done. */
+void rpc_fleet_follow(struct rpc_client *c);
+
+/* message.c, for fleet.c and client.c. Not connected yet. Exits when there is no memory. */
+struct rpc_instance *rpc_instance_new(struct rpc_client *c);
+/* To stats.url. Exits when NNG does not take that. */
+void rpc_instance_dial(struct rpc_instance *in);
+/* Breaks its connection and makes no other; nothing may be in flight but a probe. */
+void rpc_instance_hang_up(struct rpc_instance *in);
+/* Is NNG done with it, so that it may dial another address? */
+bool rpc_instance_quiet(const struct rpc_instance *in);
 void rpc_instance_flush(struct rpc_instance *in);
 void rpc_instance_probe(struct rpc_instance *in, unsigned timeout_ms);
 /* Every message under way comes back as failed, at once. */

@@ -244,11 +244,12 @@ static void message_replied(struct rpc_message *m)
 static void message_done(struct rpc_message *m)
 {
 	struct rpc_instance *in = m->instance;
+	bool retired = !in->service;
 
 	in->owed_messages--;
-	if (m->rc == NNG_ECONNRESET || m->rc == NNG_ECLOSED)
+	if (!retired && (m->rc == NNG_ECONNRESET || m->rc == NNG_ECLOSED))
 		rpc_instance_lost(in);
-	if (m->reply)
+	if (!retired && m->reply)
 		message_replied(m);
 	if (m->rc == NNG_ETIMEDOUT)
 		calls_late(m);
@@ -288,6 +289,7 @@ void rpc_client_completed_cb(void *arg)
 	}
 	for (size_t i = 0; i < c->n_instances; i++)
 		instance_pipes(c->instances[i]);
+	rpc_fleet_follow(c);
 }
 
 /* -- instances */
@@ -298,12 +300,12 @@ static void message_init(struct rpc_instance *in, struct rpc_message *m)
 
 	m->instance = in;
 	if (nng_ctx_open(&m->ctx, in->socket) != 0 || nng_aio_alloc(&m->aio, message_cb, m) != 0)
-		log_die("RPC-DIAL", "%s: no memory for NNG contexts", in->stats.url);
+		log_die("RPC-DIAL", "no memory for NNG contexts");
 	if (nng_ctx_get_ms(m->ctx, NNG_OPT_REQ_RESENDTIME, &resend) != 0 || resend != NNG_DURATION_INFINITE)
-		log_die("RPC-DIAL", "%s: NNG would send requests twice", in->stats.url);
+		log_die("RPC-DIAL", "NNG would send requests twice");
 }
 
-static void instance_dial(struct rpc_instance *in)
+static void socket_open(struct rpc_instance *in)
 {
 	int rc = nng_req0_open(&in->socket);
 
@@ -320,30 +322,47 @@ static void instance_dial(struct rpc_instance *in)
 		rc = nng_pipe_notify(in->socket, NNG_PIPE_EV_ADD_POST, pipe_cb, in);
 	if (rc == 0)
 		rc = nng_pipe_notify(in->socket, NNG_PIPE_EV_REM_POST, pipe_cb, in);
-	if (rc == 0)
-		rc = nng_dial(in->socket, in->stats.url, NULL, NNG_FLAG_NONBLOCK);
 	if (rc != 0)
-		log_die("RPC-DIAL", "%s: %s", in->stats.url, nng_strerror(rc));
+		log_die("RPC-DIAL", "NNG: %s", nng_strerror(rc));
 }
 
-struct rpc_instance *rpc_instance_new(struct rpc_client *c, struct rpc_service *s, const char *url)
+struct rpc_instance *rpc_instance_new(struct rpc_client *c)
 {
 	struct rpc_instance *in = xcalloc(1, sizeof(*in));
 
 	metric_register(&batches);
 	in->client = c;
-	in->id = ++c->last_id;
-	in->healthy = true;
-	in->service = s;
-	in->stats.name = s->name;
-	in->stats.url = url;
 	for (int lane = 0; lane < RPC_LANES; lane++)
 		TAILQ_INIT(&in->queue[lane]);
-	instance_dial(in);
+	socket_open(in);
 	for (int lane = 0; lane < RPC_LANES; lane++)
 		for (int k = 0; k < RPC_LANE_MESSAGES; k++)
 			message_init(in, &in->messages[lane][k]);
 	message_init(in, &in->probe);
 	in->probe.probe = true;
 	return in;
+}
+
+void rpc_instance_dial(struct rpc_instance *in)
+{
+	int rc = nng_dial(in->socket, in->stats.url, &in->dialer, NNG_FLAG_NONBLOCK);
+
+	if (rc != 0)
+		log_die("RPC-DIAL", "%s at %s: %s", in->stats.name, in->stats.url, nng_strerror(rc));
+}
+
+/* Without its dialer the socket has no connection; it is not closed itself, which NNG 1.5 does not survive always (adr/0031). */
+void rpc_instance_hang_up(struct rpc_instance *in)
+{
+	nng_dialer_close(in->dialer);
+	message_abort(&in->probe);
+}
+
+bool rpc_instance_quiet(const struct rpc_instance *in)
+{
+	for (int lane = 0; lane < RPC_LANES; lane++)
+		for (int k = 0; k < RPC_LANE_MESSAGES; k++)
+			if (in->messages[lane][k].busy)
+				return false;
+	return !in->probe.busy;
 }
