@@ -8,6 +8,7 @@
 #include "base/wire.h"
 #include "events/consumer.h"
 #include "events/pgconn.h"
+#include "rpc/names.h"
 #include "svc-audit/alert.h"
 #include "svc-audit/audit.h"
 #include "svc-audit/chain.h"
@@ -106,6 +107,7 @@ void audit_metrics(struct buf *out)
 	struct checkpoint_stats k = checkpoint_stats();
 	struct consumer *const both[] = { consumer, feed_consumer() };
 
+	rpc_names_metrics(out);
 	if (!consumer)
 		return;
 	consumers_metrics(both, feed_consumer() ? 2 : 1, out);

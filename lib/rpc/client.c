@@ -426,11 +426,15 @@ static void probe_cb(evutil_socket_t fd, short what, void *arg)
 static void flush_cb(evutil_socket_t fd, short what, void *arg)
 {
 	struct rpc_client *c = arg;
-	struct rpc_pending *p = TAILQ_FIRST(&c->refused);
+	struct rpc_pending *last = TAILQ_LAST(&c->refused, rpc_pending_list);
+	bool more = last != NULL;
 
-	while (p) {
+	/* not those that are refused meanwhile */
+	while (more) {
+		struct rpc_pending *p = TAILQ_FIRST(&c->refused);
+
+		more = p != last;
 		pending_fail(c, p, p->refusal, false);
-		p = TAILQ_FIRST(&c->refused);
 	}
 	for (size_t i = 0; i < c->n_instances; i++)
 		rpc_instance_flush(c->instances[i]);
@@ -538,8 +542,9 @@ void rpc_client_call(struct rpc_client *c, const struct rpc_request *r)
 	tick_arm(c);
 	p->refusal = refuse(c, p);
 	if (p->refusal != STATUS_OK) {
+		/* in the next turn of the loop, not at the end of this one: what callers do then would be this turn's again, for ever */
 		TAILQ_INSERT_TAIL(&c->refused, p, queue);
-		rpc_client_flush_soon(c);
+		event_add(c->flush_ev, &(struct timeval){ 0 });
 	}
 }
 

@@ -338,17 +338,13 @@ void rpc_names_metrics(struct buf *out)
 {
 	unsigned failing = 0;
 	uint64_t lookups, failures;
-	bool any;
 
 	pthread_mutex_lock(&all.lock);
 	for (const struct rpc_name *n = all.names; n; n = n->next)
 		failing += n->failing;
 	lookups = all.lookups;
 	failures = all.failures;
-	any = all.names != NULL;
 	pthread_mutex_unlock(&all.lock);
-	if (!any)
-		return;
 	metrics_one(out, "crm_rpc_name_lookups_total", "counter", "Lookups of host names of services", (double)lookups);
 	metrics_one(out, "crm_rpc_name_failures_total", "counter", "Lookups of host names that failed or found nothing: what was known before stays in use", (double)failures);
 	metrics_one(out, "crm_rpc_names_failing", "gauge", "Host names whose last lookup failed", failing);

@@ -44,7 +44,7 @@ void rpc_name_addresses(struct rpc_name *n, struct rpc_addresses *out);
 /* Somebody has lost an instance of it. */
 void rpc_name_hurry(struct rpc_name *n);
 
-/* crm_rpc_name_lookups_total, crm_rpc_name_failures_total, crm_rpc_names_failing. Nothing while no name is watched. */
+/* crm_rpc_name_lookups_total, crm_rpc_name_failures_total, crm_rpc_names_failing. */
 void rpc_names_metrics(struct buf *out);
 
 #endif

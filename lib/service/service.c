@@ -13,7 +13,6 @@
 #include "db/cleaner.h"
 #include "events/relay.h"
 #include "resource/engine.h"
-#include "rpc/names.h"
 #include "rpc/nng_threads.h"
 #include "service/contract.h"
 #include "service/dispatch.h"
@@ -243,7 +242,6 @@ static void rpc_metrics(struct buf *out)
 	metrics_one(out, "crm_rpc_in_flight", "gauge", "Calls being worked on", (double)s.in_flight);
 	if (me.keys)
 		rpc_keys_metrics(me.keys, out);
-	rpc_names_metrics(out);
 }
 
 static void relay_metrics(struct buf *out)
