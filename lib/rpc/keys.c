@@ -143,6 +143,15 @@ struct rpc_keys *rpc_keys_of(const uint8_t (*keys)[RPC_KEY_BYTES], size_t n)
 	return k;
 }
 
+void rpc_keys_free(struct rpc_keys *k)
+{
+	if (k->look)
+		event_free(k->look);
+	pthread_mutex_destroy(&k->lock);
+	explicit_bzero(k, sizeof(*k));
+	free(k);
+}
+
 void rpc_keys_set(struct rpc_keys *k, const struct rpc_key_set *set)
 {
 	keys_apply(k, set);

@@ -27,10 +27,11 @@ struct rpc_keys_stats {
 	uint64_t fallbacks; /* messages whose key was not the first */
 };
 
-/* One to four lines of 64 hex digits. Exits with a sentence when it cannot; path is kept. Never freed: it lives as long as the process. */
+/* One to four lines of 64 hex digits. Exits with a sentence when it cannot; path is kept. */
 struct rpc_keys *rpc_keys_open(const char *path);
 /* Keys that are no file's, n from 1 to RPC_KEYS_MAX. */
 struct rpc_keys *rpc_keys_of(const uint8_t (*keys)[RPC_KEY_BYTES], size_t n);
+void rpc_keys_free(struct rpc_keys *k); /* nobody may use it any more */
 void rpc_keys_set(struct rpc_keys *k, const struct rpc_key_set *set); /* any thread */
 
 /*

@@ -53,6 +53,15 @@ static bool is_set(struct rpc_keys *k, size_t n, const uint8_t *const keys[])
 	return true;
 }
 
+static bool file_is(size_t n, const uint8_t *const keys[])
+{
+	struct rpc_keys *k = rpc_keys_open(path);
+	bool same = is_set(k, n, keys);
+
+	rpc_keys_free(k);
+	return same;
+}
+
 /* Does a program end with a sentence when this is its key file? NULL: there is none. */
 static bool dies_of(const char *text)
 {
@@ -77,13 +86,13 @@ static void test_a_file_holds_one_to_four_keys(void **state)
 	char hex[65], text[600] = "";
 
 	put_keys(1, (const uint8_t *[]){ a }, "");
-	assert_true(is_set(rpc_keys_open(path), 1, (const uint8_t *[]){ a }));
+	assert_true(file_is(1, (const uint8_t *[]){ a }));
 	put_keys(1, (const uint8_t *[]){ a }, "\n");
-	assert_true(is_set(rpc_keys_open(path), 1, (const uint8_t *[]){ a }));
+	assert_true(file_is(1, (const uint8_t *[]){ a }));
 	put_keys(4, (const uint8_t *[]){ a, b, c, a }, "\n");
-	assert_true(is_set(rpc_keys_open(path), 4, (const uint8_t *[]){ a, b, c, a }));
+	assert_true(file_is(4, (const uint8_t *[]){ a, b, c, a }));
 	put_keys(2, (const uint8_t *[]){ b, a }, "\r\n");
-	assert_true(is_set(rpc_keys_open(path), 2, (const uint8_t *[]){ b, a }));
+	assert_true(file_is(2, (const uint8_t *[]){ b, a }));
 	assert_true(dies_of(""));
 	assert_true(dies_of("\n"));
 	assert_true(dies_of("00ff\n"));
@@ -139,6 +148,8 @@ static void test_a_changed_file_is_taken_over_and_a_broken_one_is_not(void **sta
 	assert_int_equal(w.changes, 2);
 	turn(&w, 1700);
 	assert_int_equal(w.changes, 2);
+	rpc_keys_free(w.keys);
+	event_base_free(w.base);
 }
 
 /* -- MACs */
@@ -178,6 +189,7 @@ static void test_every_accepted_key_fits_and_others_are_counted(void **state)
 	assert_null(rpc_macs_of_request(m, mac, STR("call")));
 	assert_int_equal(rpc_keys_stats(keys).accepted, 2);
 	rpc_macs_free(m);
+	rpc_keys_free(keys);
 }
 
 static void test_a_key_that_goes_is_refused_but_for_what_is_under_way(void **state)
@@ -198,12 +210,14 @@ static void test_a_key_that_goes_is_refused_but_for_what_is_under_way(void **sta
 	assert_true(rpc_macs_reply_is(m, held, mac, reply, STR("answer")));
 	rpc_mac_rele(held);
 	rpc_macs_free(m);
+	rpc_keys_free(keys);
 }
 
 static void test_a_reply_under_another_key_is_no_reply(void **state)
 {
 	const uint8_t both[2][32] = { { 1 }, { 2 } };
-	struct rpc_macs *m = rpc_macs_new(rpc_keys_of(both, 2));
+	struct rpc_keys *keys = rpc_keys_of(both, 2);
+	struct rpc_macs *m = rpc_macs_new(keys);
 	struct rpc_mac *mine = rpc_macs_first(m), *other = rpc_mac_new(b);
 	uint8_t mac[32], reply[32];
 
@@ -214,6 +228,7 @@ static void test_a_reply_under_another_key_is_no_reply(void **state)
 	assert_true(rpc_macs_reply_is(m, mine, mac, reply, STR("answer")));
 	rpc_mac_rele(other);
 	rpc_macs_free(m);
+	rpc_keys_free(keys);
 }
 
 int main(void)
