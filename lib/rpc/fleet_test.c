@@ -19,7 +19,7 @@
 #include "base/clock.h"
 #include "base/codec.h"
 #include "base/log.h"
-#include "rpc/client.h"
+#include "rpc/client_priv.h"
 #include "rpc/names.h"
 #include "rpc/nng_threads.h"
 #include "rpc/rpc.h"
@@ -242,6 +242,16 @@ static size_t instances(void)
 	return rpc_client_stats(client, rows, 64);
 }
 
+/* Put aside for later addresses. */
+static int retired(void)
+{
+	int n = 0;
+
+	for (const struct rpc_instance *in = client->retired; in; in = in->next_retired)
+		n++;
+	return n;
+}
+
 static int entries(const char *folder)
 {
 	DIR *d = opendir(folder);
@@ -412,6 +422,7 @@ static void test_a_hundred_replacements_leave_nothing_behind(void **state)
 	load_stop(l);
 	assert_int_equal(l->failed, 0);
 	assert_int_equal(instances(), 2 + 2);
+	assert_true(retired() <= 16);
 	assert_true(entries("/proc/self/fd") <= fds);
 	assert_true(entries("/proc/self/task") <= threads);
 }
