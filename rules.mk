@@ -13,11 +13,11 @@ CC       ?= gcc
 CSTD     := -std=gnu11 -D_GNU_SOURCE
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter -Werror
 INC      := -Ilib -I. -I$(GEN)
-PKGS     := libevent libevent_pthreads libevent_openssl nng libprotobuf-c jansson libpq libjwt openssl rdkafka libargon2 libcurl hiredis xlsxwriter
-# nng of Debian 12 has no .pc file
-PKGS_PC  := $(filter-out nng,$(PKGS))
+PKGS     := libevent libevent_pthreads libevent_openssl nng libprotobuf-c jansson libpq libjwt openssl rdkafka libargon2 libcurl hiredis xlsxwriter libzip expat csv
+# nng and libcsv of Debian 12 have no .pc file
+PKGS_PC  := $(filter-out nng csv,$(PKGS))
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS_PC) 2>/dev/null)
-PKG_LIBS   = $(shell pkg-config --libs $(PKGS_PC) 2>/dev/null) -lnng -lpthread -lm
+PKG_LIBS   = $(shell pkg-config --libs $(PKGS_PC) 2>/dev/null) -lnng -lcsv -lpthread -lm
 HARDEN   := -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
 LINK_HARDEN := -pie -Wl,-z,relro,-z,now
 

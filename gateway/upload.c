@@ -2,10 +2,11 @@
  * An upload: one part of a multipart body goes to the blob store as it comes. The service says first where (and may refuse), and is told at
  * the end what is there; until then nothing refers to the blob, and it will be deleted if nothing ever does (docs/adr/0017-blobs.md).
  * In memory are two pieces of PIECE bytes, the store's part and the first HEAD_MAX bytes; while the store is slow the client waits.
+ * Of a table (Route.import) not the file but its rows go to the store: each piece is parsed, read as the dialect, and what came of it is written.
  */
 #include "base/log.h"
 #include "base/wire.h"
-#include "gateway/request.h"
+#include "gateway/import.h"
 #include "http/multipart.h"
 
 #define PIECE (256u << 10)
@@ -26,8 +27,12 @@ struct upload {
 	bool busy;           /* a job is under way */
 	bool ended;          /* no more data will come */
 	enum status verdict; /* not OK: nothing is stored any more */
+	struct field_violation why_not; /* of a VALIDATION_ERROR */
 	const char *text;
 	struct buf filling, writing, head;
+	struct import *import; /* NULL: the bytes are stored as they are */
+	enum { IMPORT_READS, IMPORT_PARSED, IMPORT_WRITTEN } at;
+	bool parsed_last;      /* all of the file has been parsed, or is being parsed */
 	/* the job's */
 	struct blob_store *store;
 	struct blob_put *put;
@@ -54,6 +59,14 @@ static void write_run(struct job *j)
 	}
 }
 
+static void parse_run(struct job *j)
+{
+	struct upload *u = (struct upload *)j;
+
+	import_parse(u->import, buf_view(&u->writing), u->last);
+	u->good = true;
+}
+
 static void abort_run(struct job *j)
 {
 	struct upload *u = (struct upload *)j;
@@ -75,6 +88,16 @@ static void on_job(struct job *j)
 		u->verdict = STATUS_UNAVAILABLE;
 	}
 	go_on(u);
+}
+
+static void refuse_table(struct upload *u)
+{
+	const struct import_refusal *why = import_refusal(u->import);
+
+	if (u->verdict == STATUS_OK && why->status == STATUS_VALIDATION_ERROR)
+		u->why_not = why->violation;
+	if (u->verdict == STATUS_OK)
+		u->verdict = why->status;
 }
 
 static void submit(struct upload *u, void (*run)(struct job *j))
@@ -120,7 +143,8 @@ static bool on_part_data(void *arg, struct str data)
 		return false;
 	}
 	u->size += data.n;
-	buf_put(&u->head, data.p, data.n < room ? data.n : room);
+	if (!u->import)
+		buf_put(&u->head, data.p, data.n < room ? data.n : room);
 	buf_str(&u->filling, data);
 	return true;
 }
@@ -168,15 +192,17 @@ static void upload_fini(struct upload *u)
 	buf_fini(&u->filling);
 	buf_fini(&u->writing);
 	buf_fini(&u->head);
+	import_free(u->import);
 }
 
 static void answer_refusal(struct upload *u)
 {
 	struct request *r = u->r;
-	struct field_violation v = { str_of(r->route->upload_part), STR("file"), str_of(u->text ? u->text : ""), STR("") };
+	struct field_violation v = u->why_not.field.n ? u->why_not : (struct field_violation){ str_of(r->route->upload_part), STR("file"), str_of(u->text ? u->text : ""), STR("") };
 	enum status s = u->verdict;
 	const char *text = u->text;
 
+	v.text = arena_str(&r->x->arena, v.text); /* the table's sentence goes with it */
 	upload_fini(u);
 	if (s == STATUS_VALIDATION_ERROR)
 		reply_refusal(r, s, (struct str){ 0 }, (struct str){ 0 }, &v, 1);
@@ -204,6 +230,10 @@ static void call(struct upload *u, const struct schema_method *rpc, struct str p
 	}
 	q.lane = (enum rpc_lane)rpc->lane;
 	q.rpc = str_of(rpc->name);
+	if (u->import && rpc == u->r->route->rpc && u->r->idempotency_key.n) {
+		q.idempotency_key = u->r->idempotency_key;
+		q.idempotency_hash = (struct str){ (const char *)u->r->idempotency_hash, sizeof(u->r->idempotency_hash) };
+	}
 	q.payload = payload;
 	q.done = done;
 	q.arg = u;
@@ -220,9 +250,92 @@ static void set(struct upload *u)
 	if (u->filename.n)
 		wire_put_bytes(&b, UPLOAD_FILENAME, u->filename);
 	wire_put_varint(&b, UPLOAD_SIZE, u->size);
-	wire_put_bytes(&b, UPLOAD_HEAD, buf_view(&u->head));
+	if (!u->import)
+		wire_put_bytes(&b, UPLOAD_HEAD, buf_view(&u->head));
+	if (u->import && !import_close(u->import, &b)) {
+		buf_fini(&b);
+		refuse_table(u);
+		answer_refusal(u);
+		return;
+	}
+	if (u->import)
+		import_hash(u->import, u->r->idempotency_hash);
 	call(u, u->r->route->rpc, buf_view(&b), on_set);
 	buf_fini(&b);
+}
+
+/* What has come is the job's from now on. */
+static void take_piece(struct upload *u, void (*run)(struct job *j))
+{
+	struct buf empty = u->writing;
+
+	buf_clear(&empty);
+	u->writing = u->filling;
+	u->filling = empty;
+	u->last = u->parsed_last = u->ended;
+	submit(u, run);
+	http_body_go_on(u->r->x);
+}
+
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct upload *u = arg;
+
+	u->busy = false;
+	go_on(u);
+}
+
+static void on_refs(void *arg)
+{
+	on_turn(-1, 0, arg);
+}
+
+/* The rows of the piece, a few per turn of the loop; then they are written. */
+static void table_decode(struct upload *u)
+{
+	struct timeval soon = { 0, 0 };
+	struct request *r = u->r;
+	bool good = import_refusal(u->import)->status == STATUS_OK;
+
+	switch (good ? import_decode(u->import, &u->head, on_refs, u) : IMPORT_REFUSED) {
+	case IMPORT_WAIT: u->busy = true; return;
+	case IMPORT_AGAIN:
+		u->busy = true;
+		evtimer_assign(&r->timer, r->w->base, on_turn, u);
+		r->timer_set = true;
+		evtimer_add(&r->timer, &soon);
+		return;
+	case IMPORT_REFUSED:
+		refuse_table(u);
+		go_on(u);
+		return;
+	case IMPORT_DONE: break;
+	}
+	u->last = u->parsed_last && !import_has_more(u->import);
+	u->at = IMPORT_WRITTEN;
+	buf_clear(&u->writing);
+	buf_str(&u->writing, buf_view(&u->head)); /* head holds the rows: nothing else is kept of a table */
+	buf_clear(&u->head);
+	submit(u, write_run);
+}
+
+static void table_go_on(struct upload *u)
+{
+	if (u->at == IMPORT_PARSED) {
+		table_decode(u);
+	} else if (u->at == IMPORT_WRITTEN && u->last) {
+		set(u);
+	} else if (u->at == IMPORT_WRITTEN && import_has_more(u->import)) {
+		buf_clear(&u->writing);
+		u->at = IMPORT_PARSED;
+		u->last = true;
+		submit(u, parse_run);
+	} else if (u->ended || u->filling.n >= PIECE) {
+		u->at = IMPORT_PARSED;
+		take_piece(u, parse_run);
+	} else {
+		u->at = IMPORT_READS;
+	}
 }
 
 /* The one place that decides what is next; called after every event. */
@@ -240,19 +353,15 @@ static void go_on(struct upload *u)
 			answer_refusal(u);
 		return;
 	}
-	whole = u->ended && u->last;
-	if (whole) {
-		set(u);
-	} else if (u->ended || u->filling.n >= PIECE) {
-		struct buf empty = u->writing;
-
-		buf_clear(&empty);
-		u->writing = u->filling;
-		u->filling = empty;
-		u->last = u->ended;
-		submit(u, write_run);
-		http_body_go_on(u->r->x);
+	if (u->import) {
+		table_go_on(u);
+		return;
 	}
+	whole = u->ended && u->last;
+	if (whole)
+		set(u);
+	else if (u->ended || u->filling.n >= PIECE)
+		take_piece(u, write_run);
 }
 
 /* -- the beginning */
@@ -321,6 +430,8 @@ enum step_result upload_start(struct request *r)
 	u->r = r;
 	u->store = r->w->g->blobs;
 	u->payload = arena_str(&r->x->arena, buf_view(payload));
+	if (r->route->import)
+		u->import = import_new(r, u->payload);
 	buf_fini(payload);
 	sink.arg = u;
 	multipart_init(&u->parser, boundary, &sink);

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "auth.h"
-#include "avatars.h"
 #include "base/log.h"
+#include "blob/sweep.h"
 #include "common.h"
 #include "keeper.h"
 #include "keys.h"
@@ -92,7 +92,7 @@ static void start(const struct service_settings *s, struct event_base *base, str
 	pool_start();
 	settings.post.database_url = s->database_url;
 	post_start(&settings.post);
-	avatars_start(&settings.blob, s->database_url);
+	blob_sweep_start(&settings.blob, s->database_url);
 	trim_start(base);
 }
 
@@ -100,7 +100,7 @@ static void stop(void)
 {
 	pool_stop();
 	post_stop();
-	avatars_stop();
+	blob_sweep_stop();
 	keeper_stop();
 }
 

@@ -51,13 +51,15 @@ const struct resource job_resource = {
 };
 
 const struct resource job_item_resource = {
-	.message = "crm.v1.JobItem", .table = "job_item", .filter = "job state code", .sort = "position", .default_sort = "position", .hard = true,
+	.message = "crm.v1.JobItem", .table = "job_item", .filter = "job state code action", .sort = "position", .default_sort = "position", .hard = true,
 };
 
 const struct op customers_ops[] = {
 	OPS_RESOURCE("Accounts", &account_resource),
 	{ .rpc = "Accounts.Upsert", .kind = OP_UPSERT, .resource = &account_resource },
 	{ .rpc = "Accounts.Export", .kind = OP_EXPORT, .resource = &account_resource },
+	{ .rpc = "Accounts.PrepareImport", .kind = OP_IMPORT_PREPARE, .resource = &account_resource },
+	{ .rpc = "Accounts.Import", .kind = OP_IMPORT, .resource = &account_resource },
 	{ .rpc = "Accounts.Refs", .kind = OP_REFS, .resource = &account_resource },
 	{ .rpc = "Accounts.Stats", .kind = OP_REPORT, .sql = account_stats_sql },
 	{ .rpc = "Accounts.BulkUpdate", .kind = OP_BULK_UPDATE, .resource = &account_resource },
@@ -66,6 +68,8 @@ const struct op customers_ops[] = {
 	{ .rpc = "Jobs.Get", .kind = OP_GET, .resource = &job_resource },
 	{ .rpc = "Jobs.Cancel", .kind = OP_UPDATE, .resource = &job_resource, .set = "state=cancelled" },
 	{ .rpc = "Jobs.Results", .kind = OP_LIST, .resource = &job_item_resource },
+	{ .rpc = "Jobs.ResultFile", .kind = OP_EXPORT, .resource = &job_item_resource },
+	{ .rpc = "Jobs.Revert", .kind = OP_REVERT, .resource = &job_resource },
 	{ .rpc = "Notes.List", .kind = OP_LIST, .resource = &note_resource },
 	{ .rpc = "Notes.Create", .kind = OP_CREATE, .resource = &note_resource },
 	{ .rpc = "Notes.Update", .kind = OP_UPDATE, .resource = &note_resource },
@@ -74,10 +78,14 @@ const struct op customers_ops[] = {
 	OPS_RESOURCE("Contacts", &contact_resource),
 	{ .rpc = "Contacts.Upsert", .kind = OP_UPSERT, .resource = &contact_resource },
 	{ .rpc = "Contacts.Export", .kind = OP_EXPORT, .resource = &contact_resource },
+	{ .rpc = "Contacts.PrepareImport", .kind = OP_IMPORT_PREPARE, .resource = &contact_resource },
+	{ .rpc = "Contacts.Import", .kind = OP_IMPORT, .resource = &contact_resource },
 	{ .rpc = "Contacts.Refs", .kind = OP_REFS, .resource = &contact_resource },
 	OPS_RESOURCE("Leads", &lead_resource),
 	{ .rpc = "Leads.Upsert", .kind = OP_UPSERT, .resource = &lead_resource },
 	{ .rpc = "Leads.Export", .kind = OP_EXPORT, .resource = &lead_resource },
+	{ .rpc = "Leads.PrepareImport", .kind = OP_IMPORT_PREPARE, .resource = &lead_resource },
+	{ .rpc = "Leads.Import", .kind = OP_IMPORT, .resource = &lead_resource },
 	{ .rpc = "Leads.Refs", .kind = OP_REFS, .resource = &lead_resource },
 	{ .rpc = "Leads.BulkCreate", .kind = OP_BULK_CREATE, .resource = &lead_resource },
 	{ .rpc = "Leads.Convert", .kind = OP_HANDLER, .handler = lead_convert },

@@ -448,6 +448,7 @@ static bool compile_member(struct compile *c, struct resource_plan *res, const C
 	m->wo = f->wo || (leaf && leaf->secret && leaf->read_only);
 	m->req = f->req;
 	m->detail = f->detail;
+	m->imported = f->imported;
 	m->doc = f->doc ? f->doc : "";
 	if (m->req && m->ro)
 		return compile_fail(c, "is required and read-only");

@@ -486,19 +486,23 @@ static bool takes(const struct schema_method *m, const char *input, const char *
 static bool route_blob(struct compile *c, struct route_impl *r)
 {
 	const Crm__Dialect__Route__Upload *u = r->src->upload;
+	const char *takes_what = r->src->import ? "crm.v1.ImportRequest" : "crm.v1.UploadRequest";
 
 	r->pub.download = r->src->download;
 	if (r->pub.download && (strcmp(r->pub.rpc->output->name, "crm.v1.Blob") != 0 || !str_eq(r->pub.method, STR("GET"))))
 		return compile_fail(c, "download: needs a GET whose rpc returns a Blob");
 	if (!u)
-		return true;
-	if (!u->part || !*u->part || !takes(r->pub.rpc, "crm.v1.UploadRequest", NULL) || str_eq(r->pub.method, STR("GET")))
-		return compile_fail(c, "upload: needs part, and a method and rpc that take an UploadRequest");
+		return !r->src->import || compile_fail(c, "import: needs upload");
+	if (!u->part || !*u->part || !takes(r->pub.rpc, takes_what, NULL) || str_eq(r->pub.method, STR("GET")))
+		return compile_fail(c, "upload: needs part, and a method and rpc that take an %s", takes_what + 7);
 	r->pub.upload_prepare = u->prepare ? schema_method_find(c->schema, str_of(u->prepare)) : NULL;
-	if (!r->pub.upload_prepare || !takes(r->pub.upload_prepare, "crm.v1.UploadRequest", "crm.v1.UploadTicket"))
-		return compile_fail(c, "upload: prepare: there is no rpc '%s' from UploadRequest to UploadTicket", u->prepare ? u->prepare : "");
+	if (!r->pub.upload_prepare || !takes(r->pub.upload_prepare, takes_what, "crm.v1.UploadTicket"))
+		return compile_fail(c, "upload: prepare: there is no rpc '%s' from %s to UploadTicket", u->prepare ? u->prepare : "", takes_what + 7);
 	r->pub.upload_part = u->part;
-	return true;
+	r->pub.import = r->src->import != NULL;
+	if (r->pub.import && !r->pub.rpc->entity)
+		return compile_fail(c, "import: %s says no entity", r->pub.rpc->name);
+	return route_resource(c, "import", r->src->import, r->pub.rpc->entity, &r->import);
 }
 
 static bool route_rate(struct compile *c, struct route_impl *r)

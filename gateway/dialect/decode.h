@@ -13,6 +13,7 @@ struct decoder {
 	const struct dialect_impl *d;
 	struct arena *a;
 	bool full;        /* create or replacement: required members must be there */
+	bool imports;     /* a table is read: what only tables may write is read too */
 	bool clears;      /* null clears (updates); otherwise it is as if absent */
 	bool not_found;   /* an id in the path that cannot exist */
 	struct build root, entity;
@@ -49,6 +50,8 @@ void decode_put(struct build *b, const struct schema_field *f, const struct scal
 enum status decode_body(struct decoder *d);
 /* The members of an entity that are written: they make the mask. prefix: of names in violations, "updates." */
 void decode_entity(struct decoder *d, const struct json *v, const char *prefix);
+/* An entity whose values are texts: empty ones are absent, numbers and the like are read from them. No mask. */
+void decode_loose(struct decoder *d, const struct resource_plan *res, const struct json *v);
 /* decode_select.c: the body of a BulkWriteRequest */
 void decode_select(struct decoder *d, const struct json *body);
 /* decode_query.c: OK or BAD_REQUEST */

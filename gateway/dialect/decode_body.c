@@ -192,7 +192,7 @@ static void read_object(struct decoder *d, const struct resource_plan *res, cons
 
 		if (i == res->n)
 			unknown(&l, c->key);
-		else if (!res->members[i].ro && res->members[i].n_paths > 0 && !l.seen[i])
+		else if ((!res->members[i].ro || (d->imports && res->members[i].imported)) && res->members[i].n_paths > 0 && !l.seen[i])
 			read_member(&l, i, c);
 	}
 	for (size_t i = 0; d->full && i < res->n; i++) {
@@ -206,6 +206,11 @@ static void read_object(struct decoder *d, const struct resource_plan *res, cons
 void decode_entity(struct decoder *d, const struct json *v, const char *prefix)
 {
 	read_object(d, d->r->body, v, &d->entity, prefix, true, false);
+}
+
+void decode_loose(struct decoder *d, const struct resource_plan *res, const struct json *v)
+{
+	read_object(d, res, v, &d->entity, "", true, true);
 }
 
 /* -- many at once */

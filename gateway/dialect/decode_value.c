@@ -246,6 +246,8 @@ static bool tag_value(struct decoder *d, const struct spot *s, const struct json
 	bool is_id = false;
 
 	out->kind = SCALAR_KEY;
+	if (d->imports && name && name->type == JSON_STRING)
+		id = NULL; /* what an export wrote: the id may be another company's */
 	if (id && id->type != JSON_NULL) {
 		if (id->type != JSON_STRING && id->type != JSON_NUMBER)
 			return wrong_type(d, s, "must be a tag's name or id");

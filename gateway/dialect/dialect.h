@@ -52,6 +52,7 @@ struct route {
 	const char *export_name;       /* the list is streamed as a file of this name; NULL: it is not */
 	const char *upload_part;       /* this part of the form goes to the blob store before rpc is called; NULL: none */
 	const struct schema_method *upload_prepare; /* called before that */
+	bool import;                   /* and is a table, whose rows are entities (import.h) */
 	bool download;                 /* the reply is a crm.v1.Blob, and its bytes the answer */
 	const struct schema_method *export_note; /* called before the first row; NULL: none */
 	bool feed;                     /* answered by gateway/feed.c */

@@ -115,7 +115,7 @@ static void params_print(struct oa *o, const struct route_impl *r)
 			param_print(o, &r->params[i]);
 	if (r->pub.rpc->permission != 0)
 		header_print(o, "X-Tenant-ID", "One of the caller's tenants, in any form of its id; without it: the tenant of the token");
-	if (is_write(r) && r->pub.rpc->permission != 0 && !r->pub.upload_part)
+	if (is_write(r) && r->pub.rpc->permission != 0 && (!r->pub.upload_part || r->pub.import))
 		header_print(o, "Idempotency-Key", "The same key with the same body is done once; its first answer is given again");
 	if ((r->input == INPUT_WRITE && !r->creates_entity) || (r->input == INPUT_KEY && is_write(r)))
 		header_print(o, "If-Match", "ETag of the version that is to be changed");

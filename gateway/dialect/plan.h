@@ -83,7 +83,7 @@ struct member_plan {
 	unsigned n_paths;
 	struct encoder enc;
 	enum caller_part caller;
-	bool repeated, ro, wo, req, detail;
+	bool repeated, ro, wo, req, detail, imported;
 	const char *doc;
 };
 
@@ -156,6 +156,7 @@ struct route_impl {
 	enum input_kind input;
 	enum output_kind output;
 	const struct resource_plan *body, *out;
+	const struct resource_plan *import; /* of a table's rows */
 	const char *wrap; /* name of the shape or NULL */
 	struct other_plan *others;
 	size_t n_others;

@@ -1,5 +1,6 @@
 /* One page of an export: items as rows of a table (CSV, xlsx) or as elements of a JSON array. */
 #include "base/wire.h"
+#include "gateway/dialect/import.h"
 #include "gateway/dialect/plan.h"
 #include "gateway/dialect/xlsx.h"
 
@@ -60,6 +61,40 @@ static void csv_text(struct buf *out, struct str s)
 	}
 	if (quote)
 		buf_c(out, '"');
+}
+
+/* As formula_sign behind spaces, of what csv_text has written: behind each line there may be an apostrophe of its own. */
+static bool guards_sign(struct str s)
+{
+	size_t n;
+
+	for (n = spaces((struct str){ s.p, s.n < 2 ? s.n : 2 }); n; n = spaces((struct str){ s.p, s.n < 2 ? s.n : 2 })) {
+		bool line = s.p[0] == '\n';
+
+		n = (unsigned char)s.p[0] == 0xc2 ? 2 : 1;
+		n += line && s.n > n && s.p[n] == '\'';
+		s.p += n;
+		s.n -= n;
+	}
+	return formula_sign(s) > 0;
+}
+
+struct str export_unescape(struct str cell, struct arena *a)
+{
+	char *out;
+	size_t n = 0;
+	bool begins = true;
+
+	if (!cell.n || !memchr(cell.p, '\'', cell.n))
+		return cell;
+	out = arena_alloc(a, cell.n);
+	for (size_t i = 0; i < cell.n; i++) {
+		if (begins && cell.p[i] == '\'' && guards_sign((struct str){ cell.p + i + 1, cell.n - i - 1 }))
+			i++;
+		out[n++] = cell.p[i];
+		begins = may_begin_cell(cell.p[i]);
+	}
+	return (struct str){ out, n };
 }
 
 static void cell_begin(struct cells *c)

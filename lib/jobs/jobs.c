@@ -17,7 +17,7 @@
 #define MEASURE_US (10LL * 1000000)
 #define MAX_KINDS 32
 /* The columns that events and answers know. */
-#define JOB_JSON "to_jsonb(j) - '{payload,caller,position,attempts,lease_by,lease_until}'::text[]"
+#define JOB_JSON "to_jsonb(j) - '{payload,caller,position,attempts,lease_by,lease_until,blob,place}'::text[]"
 
 static struct {
 	struct { const char *name; jobs_step step; void *arg; } kinds[MAX_KINDS];
@@ -77,7 +77,16 @@ static const char *bytea_param(struct rpc_call *call, struct str s)
 	return hex;
 }
 
-enum status jobs_create(struct db_conn *db, struct rpc_call *call, const char *kind, struct str payload, const char *ids, size_t total, struct job_made *made)
+static enum status items_create(struct db_conn *db, const char *job, const char *ids)
+{
+	const char *const items[] = { job, ids };
+
+	return db_exec(db, NULL,
+	    "INSERT INTO job_item (tenant_id, job_id, position, entity_id) SELECT current_setting('app.tenant_id')::uuid, $1::uuid, x.n - 1, x.id"
+	    " FROM unnest($2::uuid[]) WITH ORDINALITY AS x(id, n)", 2, items);
+}
+
+enum status jobs_create(struct db_conn *db, struct rpc_call *call, const struct job_new *j, struct job_made *made)
 {
 	char id[UUID_TEXT + 1], user[UUID_TEXT + 1];
 	PGresult *res = NULL;
@@ -87,24 +96,19 @@ enum status jobs_create(struct db_conn *db, struct rpc_call *call, const char *k
 		return s;
 	uuid7(id);
 	made->id = arena_strdup(&call->arena, str_of(id));
-	const char *const job[] = { made->id, param_i64(call, made->seq), uuid_parse(call->who.user_id, user) ? user : NULL, kind, param_i64(call, (int64_t)total),
-		bytea_param(call, payload), param_str(call, call->who.api_key_id), param_str(call, call->request_id), param_str(call, call->dialect),
-		param_str(call, call->client_ip), param_str(call, call->user_agent), param_str(call, call->who.scope) };
-	const char *const items[] = { made->id, ids };
+	const char *const job[] = { made->id, param_i64(call, made->seq), uuid_parse(call->who.user_id, user) ? user : NULL, j->kind, param_i64(call, (int64_t)j->total),
+		bytea_param(call, j->payload), param_str(call, call->who.api_key_id), param_str(call, call->request_id), param_str(call, call->dialect),
+		param_str(call, call->client_ip), param_str(call, call->user_agent), param_str(call, call->who.scope), j->blob, j->blob ? (j->dry_run ? "true" : "false") : NULL, j->reverts };
 
 	s = db_exec(db, &res,
-	    "INSERT INTO job AS j (tenant_id, id, seq, created_by, updated_by, kind, total, payload, caller)"
+	    "INSERT INTO job AS j (tenant_id, id, seq, created_by, updated_by, kind, total, payload, caller, blob, dry_run, reverts_id)"
 	    " VALUES (current_setting('app.tenant_id')::uuid, $1::uuid, $2::bigint, $3::uuid, $3::uuid, $4, $5::bigint, $6::bytea,"
-	    " jsonb_build_object('api_key', $7::text, 'request_id', $8::text, 'dialect', $9::text, 'client_ip', $10::text, 'user_agent', $11::text, 'scope', $12::text))"
-	    " RETURNING j.seq, j.version, " JOB_JSON, 12, job);
+	    " jsonb_build_object('api_key', $7::text, 'request_id', $8::text, 'dialect', $9::text, 'client_ip', $10::text, 'user_agent', $11::text, 'scope', $12::text),"
+	    " $13, $14::boolean, $15::uuid) RETURNING j.seq, j.version, " JOB_JSON, 15, job);
 	if (s == STATUS_OK)
 		s = job_event(call, db, "created", made->id, res);
 	PQclear(res);
-	if (s == STATUS_OK)
-		s = db_exec(db, NULL,
-		    "INSERT INTO job_item (tenant_id, job_id, position, entity_id) SELECT current_setting('app.tenant_id')::uuid, $1::uuid, x.n - 1, x.id"
-		    " FROM unnest($2::uuid[]) WITH ORDINALITY AS x(id, n)", 2, items);
-	return s;
+	return s == STATUS_OK && j->ids ? items_create(db, made->id, j->ids) : s;
 }
 
 /* -- doing one */
@@ -172,7 +176,8 @@ static enum status job_lock(struct db_conn *db, const struct claim *c, struct jo
 	if (s == STATUS_OK)
 		s = db_exec(db, &res,
 		    "SELECT j.position, j.total, j.done, j.failed, j.attempts, j.kind, j.payload, j.created_by, j.caller->>'api_key', j.caller->>'request_id', j.caller->>'dialect',"
-		    " j.caller->>'client_ip', j.caller->>'user_agent' FROM job j WHERE j.id = $1::uuid AND j.state = 'running' AND j.lease_by = $2::uuid", 2, params);
+		    " j.caller->>'client_ip', j.caller->>'user_agent',"
+		    " j.created, j.updated, j.skipped, coalesce(j.place, 0), j.blob, coalesce(j.dry_run, false) FROM job j WHERE j.id = $1::uuid AND j.state = 'running' AND j.lease_by = $2::uuid", 2, params);
 	if (s == STATUS_OK && PQntuples(res) == 0)
 		s = STATUS_NOT_FOUND;
 	if (s == STATUS_OK) {
@@ -180,6 +185,12 @@ static enum status job_lock(struct db_conn *db, const struct claim *c, struct jo
 		j->total = col_i64(res, 0, 1);
 		j->done = col_i64(res, 0, 2);
 		j->failed = col_i64(res, 0, 3);
+		j->created = col_i64(res, 0, 13);
+		j->updated = col_i64(res, 0, 14);
+		j->skipped = col_i64(res, 0, 15);
+		j->place = col_i64(res, 0, 16);
+		j->blob = col_text(call, res, 0, 17);
+		j->dry_run = *PQgetvalue(res, 0, 18) == 't';
 		*attempts = col_i64(res, 0, 4);
 		*kind = col_text(call, res, 0, 5);
 		call->who = (struct rpc_principal){ .tenant_id = str_of(c->tenant), .user_id = col_str(call, res, 7), .api_key_id = col_str(call, res, 8), .scope = c->scope };
@@ -209,16 +220,17 @@ static enum status job_progress(struct db_conn *db, const struct job *j)
 	struct rpc_call *call = j->call;
 	bool end = j->position >= j->total;
 	char lease[12];
-	const char *const params[] = { j->id, param_i64(call, j->position), param_i64(call, j->done), param_i64(call, j->failed), end ? "done" : "running", lease, jobs.me };
+	const char *const params[] = { j->id, param_i64(call, j->position), param_i64(call, j->done), param_i64(call, j->failed), end ? "done" : "running", lease, jobs.me,
+		param_i64(call, j->created), param_i64(call, j->updated), param_i64(call, j->skipped), param_i64(call, j->place) };
 	PGresult *res = NULL;
 	enum status s;
 
 	snprintf(lease, sizeof(lease), "%d", JOBS_LEASE_S);
 	s = db_exec(db, &res,
-	    "UPDATE job j SET position = $2::bigint, done = $3::bigint, failed = $4::bigint, state = $5, attempts = 0, version = j.version + 1, updated_at = now(),"
+	    "UPDATE job j SET position = $2::bigint, done = $3::bigint, failed = $4::bigint, created = $8::bigint, updated = $9::bigint, skipped = $10::bigint, place = $11::bigint, state = $5, attempts = 0, version = j.version + 1, updated_at = now(),"
 	    " rate = (($3::bigint + $4::bigint) / greatest(extract(epoch FROM clock_timestamp() - j.started_at), 0.001))::bigint,"
 	    " finished_at = CASE WHEN $5 = 'done' THEN clock_timestamp() END, payload = CASE WHEN $5 <> 'done' THEN j.payload END, caller = CASE WHEN $5 <> 'done' THEN j.caller END, lease_until = clock_timestamp() + $6::int * interval '1 second'"
-	    " WHERE j.id = $1::uuid AND j.state = 'running' AND j.lease_by = $7::uuid RETURNING j.seq, j.version, " JOB_JSON, 7, params);
+	    " WHERE j.id = $1::uuid AND j.state = 'running' AND j.lease_by = $7::uuid RETURNING j.seq, j.version, " JOB_JSON, 11, params);
 	if (s == STATUS_OK && PQntuples(res) == 0) /* taken over meanwhile: what this step did is given up */
 		s = STATUS_UNAVAILABLE;
 	if (s == STATUS_OK && end)

@@ -22,6 +22,10 @@ struct job {
 	struct rpc_call *call;
 	const char *id;
 	int64_t position, total, done, failed; /* the step moves them forward; position == total: done */
+	/* of an import: what done is made of, the rows' blob, where in it the next step begins */
+	int64_t created, updated, skipped, place;
+	const char *blob;
+	bool dry_run;
 };
 
 /* One step: at most JOBS_STEP things in the open transaction. Not OK: it is rolled back; the job failed, unless it may be tried again. */
@@ -31,12 +35,21 @@ typedef enum status (*jobs_step)(void *arg, struct db_conn *db, struct job *job)
 void jobs_kind(const char *kind, jobs_step step, void *arg);
 void jobs_forget(void);
 
-/* In the open transaction of call: a job for these entities ("{…}", uuid[] with NULL for what there is not). Arena: the call's. */
+struct job_new {
+	const char *kind;
+	struct str payload;
+	size_t total;
+	const char *ids;     /* an item for each entity: "{…}", uuid[] with NULL for what there is not; NULL: the items are made by the steps, or by the caller */
+	const char *blob;    /* of an import; deleted when the job ends */
+	bool dry_run;
+	const char *reverts; /* the job that it takes back */
+};
 struct job_made {
 	const char *id;
 	int64_t seq;
 };
-enum status jobs_create(struct db_conn *db, struct rpc_call *call, const char *kind, struct str payload, const char *ids, size_t total, struct job_made *made) MUST_CHECK;
+/* In the open transaction of call. Arena: the call's. */
+enum status jobs_create(struct db_conn *db, struct rpc_call *call, const struct job_new *j, struct job_made *made) MUST_CHECK;
 
 /* schema_name: the first word of the events ("customers"). */
 void jobs_start(struct event_base *base, struct db *db, const char *schema_name);

@@ -6,27 +6,9 @@
 #include "base/wire.h"
 #include "db/row.h"
 #include "events/relay.h"
-#include "resource/internal.h"
-#include "schema/validate.h"
+#include "resource/bulk.h"
 
 #define BULK_MAX_ITEMS 1000
-
-struct item {
-	struct str status; /* wire bytes of its Status when it was refused before */
-	bool done;
-	struct str entity;
-};
-
-struct bulk {
-	const struct bound *b;
-	struct rpc_call *call;
-	struct actor actor;
-	struct item *items;
-	size_t n, n_good, n_done;
-	struct buf rows, tags; /* JSON arrays; '[' first */
-	struct sql sql;
-	bool has_tag_names;
-};
 
 /* -- refusing an item ------------------------------------------------------------------------------------------------ */
 
@@ -58,8 +40,9 @@ struct str status_take(struct rpc_call *call, enum status s)
 	return out;
 }
 
-static void item_refuse(struct bulk *k, struct item *it, enum status s)
+static void item_refuse(struct bulk *k, struct bulk_item *it, enum status s)
 {
+	it->outcome = s;
 	it->status = status_take(k->call, s);
 }
 
@@ -78,7 +61,7 @@ static void row_set(struct buf *b, const struct set *s)
 	if (s->how == SET_REF && (s->key.id || s->key.seq)) {
 		snprintf(name, sizeof(name), "r%u_%s", s->col->f->number, s->key.id ? "id" : "seq");
 		json_member(b, name, s->key.id ? s->key.id : s->key.seq);
-	} else if (s->how == SET_TEXT && s->text && s->col->kind == COL_JSON) {
+	} else if (s->how == SET_TEXT && s->text && (s->col->kind == COL_JSON || s->col->kind == COL_ROWS)) {
 		buf_printf(b, ",\"%s\":", s->col->column);
 		buf_z(b, s->text);
 	} else if (s->how == SET_TEXT && s->text && s->col->kind != COL_TEXTS) {
@@ -86,7 +69,7 @@ static void row_set(struct buf *b, const struct set *s)
 	}
 }
 
-static void row_put(struct bulk *k, size_t n, const struct values *v)
+void bulk_row_put(struct bulk *k, size_t n, const struct values *v)
 {
 	struct buf *b = &k->rows;
 	char id[UUID_TEXT + 1];
@@ -110,7 +93,7 @@ static void item_parse(struct bulk *k, size_t n, struct str entity)
 	if (s != STATUS_OK)
 		item_refuse(k, &k->items[n], s);
 	else
-		row_put(k, n, &v);
+		bulk_row_put(k, n, &v);
 }
 
 /* -- the statement ------------------------------------------------------------------------------------------------------ */
@@ -206,10 +189,10 @@ static void bulk_sql(struct bulk *k)
 	if (p->tags)
 		buf_z(&q->b, " LEFT JOIN tag_set ON tag_set.item = x.n WHERE x.n NOT IN (SELECT lost.item FROM lost)");
 	buf_printf(&q->b, " ON CONFLICT DO NOTHING RETURNING %s)", p->row_columns);
-	sql_outbox(q, p, &k->actor, k->b->event, "NULL", "to_jsonb(w)", "w");
+	sql_outbox(q, p, &k->actor, k->event, "NULL", "to_jsonb(w)", "w");
 	buf_z(&q->b, " SELECT x.n::bigint, concat_ws(' '");
 	each_column(q, p, column_missing);
-	buf_printf(&q->b, "), %s FROM x JOIN ref ON ref.n = x.n LEFT JOIN w t ON t.id = x.id", p->tags ? p->select_made : p->select);
+	buf_printf(&q->b, "), %s FROM x JOIN ref ON ref.n = x.n LEFT JOIN w t ON t.id = x.id", k->ids_only ? "t.id" : p->tags ? p->select_made : p->select);
 }
 
 static const char *json_end(struct bulk *k, struct buf *b)
@@ -225,7 +208,7 @@ static void row_result(struct bulk *k, const PGresult *res, int row)
 	int64_t n = cell_i64(res, row, SQL_VERSION);
 	struct str missing = row_text(res, row, SQL_MISSING);
 	struct buf b = { 0 };
-	struct item *it;
+	struct bulk_item *it;
 
 	if (n < 0 || (size_t)n >= k->n)
 		return;
@@ -235,6 +218,10 @@ static void row_result(struct bulk *k, const PGresult *res, int row)
 		item_refuse(k, it, STATUS_VALIDATION_ERROR);
 	} else if (PQgetisnull(res, row, SQL_ENTITY)) {
 		item_refuse(k, it, STATUS_DUPLICATE);
+	} else if (k->ids_only) {
+		it->id = arena_strdup(&k->call->arena, row_text(res, row, SQL_ENTITY));
+		it->done = true;
+		k->n_done++;
 	} else {
 		entity_put(&b, k->b->plan, res, row, SQL_ENTITY);
 		it->entity = arena_str(&k->call->arena, buf_view(&b));
@@ -249,7 +236,7 @@ static void reply_put(const struct bulk *k, struct buf *b)
 	wire_put_varint(b, 1, k->n_done);
 	wire_put_varint(b, 2, k->n - k->n_done);
 	for (size_t i = 0; i < k->n; i++) {
-		const struct item *it = &k->items[i];
+		const struct bulk_item *it = &k->items[i];
 		size_t at = wire_open(b, 3);
 
 		wire_put_varint(b, 1, i);
@@ -261,7 +248,7 @@ static void reply_put(const struct bulk *k, struct buf *b)
 	}
 }
 
-static enum status rows_write(struct bulk *k, struct db_conn *db)
+enum status bulk_rows_write(struct bulk *k, struct db_conn *db)
 {
 	char seq[24];
 	int64_t first;
@@ -299,7 +286,7 @@ static void bulk_write(struct bulk *k, struct db_conn *db, struct buf *out)
 	enum status s;
 
 	counts_begin(call->who.tenant_id, k->b->plan->entity);
-	s = rows_write(k, db);
+	s = bulk_rows_write(k, db);
 	if (s == STATUS_OK) {
 		reply_put(k, out);
 		s = idempotent_finish(db, call, buf_view(out));
@@ -337,6 +324,14 @@ static void bulk_job(struct db_conn *db, void *arg)
 
 /* -- on the loop -------------------------------------------------------------------------------------------------------- */
 
+void bulk_open(struct bulk *k, size_t n)
+{
+	k->n = n;
+	k->items = arena_zalloc(&k->call->arena, n * sizeof(*k->items));
+	buf_c(&k->rows, '[');
+	buf_c(&k->tags, '[');
+}
+
 static bool items_parse(struct bulk *k)
 {
 	struct wire_reader r = wire_read(k->call->payload);
@@ -354,9 +349,7 @@ static bool items_parse(struct bulk *k)
 		rpc_reply_error(k->call, STATUS_VALIDATION_ERROR, NULL);
 		return false;
 	}
-	k->items = arena_zalloc(&k->call->arena, k->n * sizeof(*k->items));
-	buf_c(&k->rows, '[');
-	buf_c(&k->tags, '[');
+	bulk_open(k, k->n);
 	r = wire_read(k->call->payload);
 	while (wire_next(&r, &f))
 		if (f.number == 1 && f.type == WIRE_BYTES)
@@ -364,7 +357,7 @@ static bool items_parse(struct bulk *k)
 	return true;
 }
 
-static void bulk_build(struct bulk *k)
+void bulk_build(struct bulk *k)
 {
 	struct sql *q = &k->sql;
 
@@ -387,6 +380,7 @@ void bulk_run(const struct bound *b, struct rpc_call *call)
 
 	k->b = b;
 	k->call = call;
+	k->event = b->event;
 	if (!items_parse(k))
 		return;
 	bulk_build(k);

@@ -354,7 +354,7 @@ static enum status make_job(struct bulk_write *k, struct db_conn *db, struct buf
 	wire_put_bytes(&payload, REQUEST_ENTITY, k->entity);
 	wire_put_bytes(&payload, REQUEST_MASK, k->mask_wire);
 	wire_put_varint(&payload, REQUEST_TAG_MODE, k->mode);
-	s = jobs_create(db, k->call, k->b->op->rpc, buf_view(&payload), ids_literal(k->call, k->targets, k->n), k->n, &made);
+	s = jobs_create(db, k->call, &(struct job_new){ .kind = k->b->op->rpc, .payload = buf_view(&payload), .ids = ids_literal(k->call, k->targets, k->n), .total = k->n }, &made);
 	buf_fini(&payload);
 	if (s != STATUS_OK)
 		return s;

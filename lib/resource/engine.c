@@ -6,6 +6,7 @@
 #include "base/codec.h"
 #include "base/log.h"
 #include "jobs/jobs.h"
+#include "resource/import.h"
 #include "resource/internal.h"
 #include "resource/notices.h"
 #include "resource/report.h"
@@ -44,29 +45,47 @@ static bool is_generic(const struct op *op)
 /* A list of texts has no form in the rows of a bulk statement. */
 static void bulk_check(const struct op *op, const struct plan *p)
 {
-	for (size_t i = 0; op->kind == OP_BULK_CREATE && i < p->n_cols; i++)
+	for (size_t i = 0; (op->kind == OP_BULK_CREATE || op->kind == OP_IMPORT) && i < p->n_cols; i++)
 		if (p->cols[i].writable && p->cols[i].kind == COL_TEXTS)
 			log_die("RESOURCE-OP", "%s: %s.%s is a list of texts, which bulk create cannot write", op->rpc, p->r->table, p->cols[i].f->name);
+}
+
+static const struct schema_method *sibling(const char *rpc, const char *name)
+{
+	const struct schema_method *m;
+	struct buf b = { 0 };
+
+	buf_printf(&b, "%.*s.%s", (int)strcspn(rpc, "."), rpc, name);
+	m = schema_method_find(engine.schema, buf_view(&b));
+	buf_fini(&b);
+	return m;
 }
 
 /* Rows are made and changed by an upsert as by the service's Create and Update: the same events. */
 static void upsert_bind(struct bound *b, const struct op *op)
 {
-	size_t n = strcspn(op->rpc, ".");
-	struct buf name = { 0 };
-	const struct schema_method *create, *update;
+	const struct schema_method *create = sibling(op->rpc, "Create"), *update = sibling(op->rpc, "Update");
 
-	buf_printf(&name, "%.*s.Create", (int)n, op->rpc);
-	create = schema_method_find(engine.schema, buf_view(&name));
-	buf_clear(&name);
-	buf_printf(&name, "%.*s.Update", (int)n, op->rpc);
-	update = schema_method_find(engine.schema, buf_view(&name));
-	buf_fini(&name);
 	b->external = plan_col_named(b->plan, STR("external_id"));
 	if (!create || !update || !b->external || b->plan->r->hard)
 		log_die("RESOURCE-OP", "%s needs a Create, an Update and a field external_id", op->rpc);
 	b->event_created = create->event;
 	b->event = update->event;
+}
+
+/* Rows are made, changed and, when it is taken back, deleted as by the service's own calls: the same events, and the same right to delete. */
+static void import_bind(struct bound *b, const struct op *op)
+{
+	const struct schema_method *create = sibling(op->rpc, "Create"), *update = sibling(op->rpc, "Update"), *delete = sibling(op->rpc, "Delete");
+
+	if (!create || !update || !delete || b->plan->r->hard)
+		log_die("RESOURCE-OP", "%s needs a Create, an Update and a Delete", op->rpc);
+	b->event_created = create->event;
+	b->event_updated = update->event;
+	b->event_deleted = delete->event;
+	b->delete_permission = delete->permission;
+	b->external = plan_col_named(b->plan, STR("external_id"));
+	import_kinds(b);
 }
 
 static void bind_one(struct bound *b, const struct op *op)
@@ -92,6 +111,8 @@ static void bind_one(struct bound *b, const struct op *op)
 		bulk_check(op, b->plan);
 	if (op->kind == OP_UPSERT)
 		upsert_bind(b, op);
+	if (op->kind == OP_IMPORT)
+		import_bind(b, op);
 	if (op->kind == OP_BULK_UPDATE || op->kind == OP_BULK_DELETE)
 		jobs_kind(op->rpc, bulk_write_step, b);
 }
@@ -124,6 +145,7 @@ void resource_fini(void)
 		for (size_t k = 0; k < engine.bound[i].n_fixed; k++)
 			free((char *)engine.bound[i].fixed[k].value);
 	free(engine.bound);
+	import_forget();
 	jobs_forget();
 	seed_fini();
 	buf_fini(&engine.reply);
@@ -154,6 +176,15 @@ static void dispatch(const struct bound *b, struct rpc_call *call)
 	case OP_BULK_UPDATE:
 	case OP_BULK_DELETE:
 		bulk_write_run(b, call);
+		break;
+	case OP_IMPORT_PREPARE:
+		import_prepare_run(b, call);
+		break;
+	case OP_IMPORT:
+		import_run(b, call);
+		break;
+	case OP_REVERT:
+		revert_run(b, call);
 		break;
 	case OP_REFS:
 		refs_run(b, call);

@@ -17,7 +17,9 @@ struct bound {
 	const struct plan *plan; /* NULL for handlers */
 	const char *event;       /* NULL: none is written */
 	const char *event_created; /* OP_UPSERT: of a row that was not there */
-	const struct col *external; /* OP_UPSERT: what rows are known by */
+	const char *event_updated, *event_deleted; /* OP_IMPORT */
+	unsigned delete_permission;                /* OP_IMPORT: of who takes it back */
+	const struct col *external; /* OP_UPSERT, OP_IMPORT: what rows are known by */
 	const struct schema_message *input, *output; /* OP_REPORT */
 	struct fixed fixed[4];   /* of op->set */
 	size_t n_fixed;
@@ -45,9 +47,19 @@ void write_run(const struct bound *b, struct rpc_call *call);
 void list_run(const struct bound *b, struct rpc_call *call);
 void bulk_run(const struct bound *b, struct rpc_call *call);
 void bulk_write_run(const struct bound *b, struct rpc_call *call);
+/* import.c, revert.c */
+void import_prepare_run(const struct bound *b, struct rpc_call *call);
+void import_run(const struct bound *b, struct rpc_call *call);
+void revert_run(const struct bound *b, struct rpc_call *call);
+void import_kinds(struct bound *b);
+/* The import of this kind ("Leads.Import"); NULL: there is none. */
+const struct bound *import_find(const char *kind);
+void import_forget(void);
 /* A step of such a job (jobs/jobs.h); arg: its struct bound. */
 struct job;
 enum status bulk_write_step(void *arg, struct db_conn *db, struct job *job);
+enum status import_step(void *arg, struct db_conn *db, struct job *job);
+enum status revert_step(void *arg, struct db_conn *db, struct job *job);
 void refs_run(const struct bound *b, struct rpc_call *call);
 
 /* Wire bytes of a Status with the violations that were collected; the call goes on without them. */

@@ -47,9 +47,10 @@ struct resource {
 
 /*
  * OP_UPSERT: what is sent is created, or changes the live row with its external_id; events of the service's Create and Update.
+ * OP_IMPORT_PREPARE, OP_IMPORT: a table of rows becomes entities by a job, and OP_REVERT takes such a job back (lib/resource/import.h).
  * OP_EXPORT: a list in large pages, whose first one leaves the method's event ("customers.account.exported").
  */
-enum op_kind { OP_LIST, OP_GET, OP_CREATE, OP_UPDATE, OP_DELETE, OP_UPSERT, OP_BULK_CREATE, OP_BULK_UPDATE, OP_BULK_DELETE, OP_EXPORT, OP_REFS, OP_REPORT, OP_HANDLER, OP_LOOP };
+enum op_kind { OP_LIST, OP_GET, OP_CREATE, OP_UPDATE, OP_DELETE, OP_UPSERT, OP_BULK_CREATE, OP_BULK_UPDATE, OP_BULK_DELETE, OP_IMPORT_PREPARE, OP_IMPORT, OP_REVERT, OP_EXPORT, OP_REFS, OP_REPORT, OP_HANDLER, OP_LOOP };
 
 struct op {
 	const char *rpc;                 /* "Leads.Create" */

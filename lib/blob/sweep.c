@@ -1,9 +1,11 @@
 /* The thread that deletes from the blob store what nothing refers to. */
+#include "blob/sweep.h"
+
+#include <libpq-fe.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
-#include "avatars.h"
 #include "base/log.h"
 
 #define TURN_S 1
@@ -84,12 +86,12 @@ static void *loop(void *unused)
 	return NULL;
 }
 
-void avatars_start(const struct blob_options *o, const char *database_url)
+struct blob_store *blob_sweep_start(const struct blob_options *o, const char *database_url)
 {
 	const char *why = "";
 
 	if (!*o->url)
-		return;
+		return NULL;
 	store = blob_open(o, &why);
 	if (!store)
 		log_die("BLOB-URL", "BLOB_URL: %s", why);
@@ -97,9 +99,10 @@ void avatars_start(const struct blob_options *o, const char *database_url)
 	running = true;
 	if (pthread_create(&thread, NULL, loop, NULL))
 		log_die("BLOB-THREAD", "cannot start the thread that deletes blobs");
+	return store;
 }
 
-void avatars_stop(void)
+void blob_sweep_stop(void)
 {
 	if (!is_on())
 		return;
@@ -109,7 +112,5 @@ void avatars_stop(void)
 	pthread_mutex_unlock(&lock);
 	pthread_join(thread, NULL);
 	PQfinish(conn);
-	conn = NULL;
-	blob_close(store);
-	store = NULL;
+	conn = NULL; /* the store stays open: others may be reading from it until the process ends */
 }
