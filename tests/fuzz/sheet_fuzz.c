@@ -28,8 +28,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	const struct dialect *const *rows;
 	const char *why = NULL;
 	size_t n;
-	size_t n;
 
+	ds = dialects_load("build/gen/descriptors", "build/gen/dialects", &why);
 	if (!ds) {
 		fprintf(stderr, "%s\n", why);
 		exit(1);
