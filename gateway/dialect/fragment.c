@@ -80,6 +80,7 @@ static void uses_of_params(Crm__Dialect__Param *const *q, size_t n, use_fn fn, v
 static void uses_of_route(const Crm__Dialect__Route *r, use_fn fn, void *arg)
 {
 	use(fn, arg, RESOURCE, r->body);
+	use(fn, arg, RESOURCE, r->import);
 	use(fn, arg, RESOURCE, r->out);
 	use(fn, arg, SHAPE, r->wrap);
 	use(fn, arg, SET, r->use);
