@@ -17,6 +17,11 @@ test-deps:
 
 build: $(addprefix $(BIN)/,$(PROGRAMS)) $(TOOLS) $(DESCS) $(DIALECT_PB) $(FRAGMENTS) ## compile all programs
 
+# one program with what it reads; an image needs no more
+$(PROGRAMS): %: $(BIN)/%
+gateway: $(DIALECT_PB)
+shared: $(LIBCRM) $(DESCS)
+
 test: test-deps ## everything: unit, end to end over all dialects, sanitizers, fuzz smoke, Kafka (about half an hour)
 	@tests/run
 
@@ -44,4 +49,4 @@ stop: ## stop what `make run` started
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: help run deps test-deps build test unit fuzz bench chaos lint contracts stop clean
+.PHONY: help run deps test-deps build $(PROGRAMS) shared test unit fuzz bench chaos lint contracts stop clean

@@ -19,7 +19,9 @@ PKGS_PC  := $(filter-out nng csv,$(PKGS))
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS_PC) 2>/dev/null)
 PKG_LIBS   = $(shell pkg-config --libs $(PKGS_PC) 2>/dev/null) -lnng -lcsv -lpthread -lm
 HARDEN   := -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE
-LINK_HARDEN := -pie -Wl,-z,relro,-z,now
+LINK_HARDEN := -pie -Wl,-z,relro,-z,now -Wl,--as-needed
+# one commit, one binary, wherever it is built (tests/reproducible): no path of the build in it, no dates in archives
+REPRO    := -ffile-prefix-map=$(CURDIR)=.
 
 ifeq ($(VARIANT),asan)
 OPT := -O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined -DCRM_TEST_BUILD
@@ -33,7 +35,7 @@ VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # when that was: of the commit, so that two builds of it are the same
 BUILT := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
-CFLAGS = $(CSTD) $(OPT) $(HARDEN) $(WARN) $(INC) $(PKG_CFLAGS) -MMD -MP
+CFLAGS = $(CSTD) $(OPT) $(HARDEN) $(REPRO) $(WARN) $(INC) $(PKG_CFLAGS) -MMD -MP
 
 PROTOS    := $(wildcard proto/*.proto)
 PB_C      := $(patsubst proto/%.proto,$(GEN)/proto/%.pb-c.c,$(PROTOS)) $(GEN)/google/protobuf/descriptor.pb-c.c
@@ -78,27 +80,30 @@ $(FRAGMENTS): $(BIN)/dialect-split $(DESCS) $(DIALECT_PB)
 	@rm -rf $(@D); mkdir -p $(@D)
 	@$(BIN)/dialect-split $(GEN)/descriptors $(GEN)/dialects $(@D) && touch $@
 
-# -- objects
-$(OUT)/gen/%.o: $(GEN)/%.c
+# -- objects; other flags are other objects
+$(OUT)/flags: FORCE
+	@mkdir -p $(@D); echo '$(CC) $(CFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS)' > $@
+$(OUT)/gen/%.o: $(GEN)/%.c $(OUT)/flags
 	@mkdir -p $(@D)
-	@$(CC) $(CSTD) $(OPT) $(HARDEN) -w -I$(GEN) -I$(GEN)/proto -MMD -MP -c $< -o $@
-$(OUT)/%.o: %.c | $(PB_C)
+	@$(CC) $(CSTD) $(OPT) $(HARDEN) $(REPRO) -w -I$(GEN) -I$(GEN)/proto -MMD -MP -c $< -o $@
+$(OUT)/%.o: %.c $(OUT)/flags | $(PB_C)
 	@mkdir -p $(@D)
 	@echo "  CC $<"; $(CC) $(CFLAGS) -I$(GEN)/proto $(if $(filter %/version.c,$<),-DCRM_VERSION='"$(VERSION)"' -DCRM_REVISION='"$(REVISION)"' -DCRM_BUILT=$(BUILT)) -c $< -o $@
 # the version is the text of a file that changes when it does
 $(GEN)/version: FORCE
 	@mkdir -p $(GEN); echo '$(VERSION) $(REVISION) $(BUILT)' | cmp -s - $@ || echo '$(VERSION) $(REVISION) $(BUILT)' > $@
 $(OUT)/lib/base/version.o: $(GEN)/version
+# phony: .SECONDARY makes a rule without a recipe one that is never needed
 .PHONY: FORCE
 $(LIBCRM): $(LIB_O) $(PB_O)
-	@rm -f $@; ar rcs $@ $^
+	@rm -f $@; ar rcsD $@ $^
 
 # -- programs: main.o + an archive of the rest, so tests link the rest
 define program_rules
 $(1)_C := $$(call find_c,$(1))
 $(1)_O := $$(patsubst %.c,$(OUT)/%.o,$$(filter-out $(1)/main.c,$$($(1)_C)))
 $(OUT)/lib$(1).a: $$($(1)_O)
-	@rm -f $$@; ar rcs $$@ $$^
+	@rm -f $$@; ar rcsD $$@ $$^
 $(BIN)/$(1): $(OUT)/$(1)/main.o $(OUT)/lib$(1).a $(LIBCRM)
 	@mkdir -p $$(@D)
 	@echo "  LD $$@"; $$(CC) $$(LINK_HARDEN) $$(LDEXTRA) -o $$@ $$^ $$(PKG_LIBS)
