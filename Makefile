@@ -37,6 +37,9 @@ bench: build ## measure product against raw statement, print the table, write bu
 chaos: build ## CHAOS_SECONDS (600) of writes on BUS (postgres) while processes are killed; nothing lost, nothing doubled
 	@tests/chaos/run
 
+test-k8s: test-deps ## the charts on a real Kubernetes of two nodes: install, upgrade, roll back, drain, kill under load (root; about 12 minutes)
+	@tests/k8s/run
+
 lint: ## banned functions, formats, shell scripts
 	@tools/lint
 
@@ -49,4 +52,4 @@ stop: ## stop what `make run` started
 clean: ## remove build/
 	rm -rf build
 
-.PHONY: help run deps test-deps build $(PROGRAMS) shared test unit fuzz bench chaos lint contracts stop clean
+.PHONY: help run deps test-deps test-k8s build $(PROGRAMS) shared test unit fuzz bench chaos lint contracts stop clean
