@@ -199,12 +199,18 @@ static bool load(struct own *o, struct schema **schema, const char *descriptor_d
 	struct file_text files[FILES_MOST];
 	struct schema_set sets[FILES_MOST];
 	size_t n = files_read(&o->arena, descriptor_dir, files, why);
+	const char *reason = NULL;
 
 	for (size_t i = 0; i < n; i++)
 		sets[i] = (struct schema_set){ .name = files[i].name, .bytes = files[i].bytes };
-	*schema = n ? schema_try_sets(sets, n, why) : NULL;
-	if (!*schema)
+	if (!n)
 		return false;
+	*schema = schema_try_sets(sets, n, &reason);
+	if (!*schema) {
+		*why = arena_strdup(&o->arena, str_of(reason));
+		free((void *)reason);
+		return false;
+	}
 	for (size_t i = 0; i < n; i++) {
 		if (!add_descriptors(o, *schema, &files[i], why))
 			return false;

@@ -406,7 +406,9 @@ static void a_hundred_changes_leave_nothing_behind(void **state)
 		if (i == 9)
 			before = rss_kb();
 	}
-#ifndef CRM_TEST_BUILD
+#ifdef CRM_TEST_BUILD
+	(void)before; /* the sanitizer keeps what is freed, and sees what is not */
+#else
 	assert_true(rss_kb() - before < 1024);
 #endif
 }

@@ -201,9 +201,14 @@ static bool names_differ(struct dialects *ds, const char **why)
 
 static bool build_all(struct dialects *ds, const struct schema_set *sets, size_t n_sets, const struct dialect_source *rows, size_t n, const char **why)
 {
-	ds->schema = schema_try_sets(sets, n_sets, why);
-	if (!ds->schema)
+	const char *reason = NULL;
+
+	ds->schema = schema_try_sets(sets, n_sets, &reason);
+	if (!ds->schema) {
+		*why = arena_strdup(&ds->arena, str_of(reason));
+		free((void *)reason);
 		return false;
+	}
 	if (n > DIALECTS_MAX) {
 		*why = arena_printf(&ds->arena, "more than %d dialects", DIALECTS_MAX);
 		return false;

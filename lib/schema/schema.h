@@ -65,7 +65,7 @@ struct schema_permission {
 
 /* Loads the files (or memory); exits the program at start-up with file and reason when one is broken or contradicts another. */
 struct schema *schema_load(const char *const *paths, size_t n);
-/* Like schema_load, but gives NULL and a reason (static or leaked text). For reloading. */
+/* Like schema_load, but gives NULL and a reason (heap). For reloading. */
 struct schema *schema_try(const char *const *paths, size_t n, const char **why);
 /*
  * A descriptor set in memory. owner: the service that it comes from; what "<owner>.proto" says is taken from this set alone, whatever
