@@ -43,11 +43,25 @@ const struct resource order_resource = {
 	.default_sort = "-created_us", .searchable = true,
 };
 
+/* -- work in the background */
+
+static const struct resource job_resource = {
+	.message = "crm.v1.Job", .table = "job", .filter = "kind state created_by created_us", .sort = "created_us seq", .default_sort = "-created_us",
+};
+
+static const struct resource job_item_resource = {
+	.message = "crm.v1.JobItem", .table = "job_item", .filter = "job state code action", .sort = "position", .default_sort = "position", .hard = true,
+};
+
 const struct op sales_ops[] = {
 	OPS_RESOURCE("Stages", &stage_resource),
 	OPS_RESOURCE("Deals", &deal_resource),
 	{ .rpc = "Deals.Upsert", .kind = OP_UPSERT, .resource = &deal_resource },
 	{ .rpc = "Deals.Export", .kind = OP_EXPORT, .resource = &deal_resource },
+	{ .rpc = "Deals.PrepareImport", .kind = OP_IMPORT_PREPARE, .resource = &deal_resource },
+	{ .rpc = "Deals.Import", .kind = OP_IMPORT, .resource = &deal_resource },
+	{ .rpc = "Deals.BulkUpdate", .kind = OP_BULK_UPDATE, .resource = &deal_resource },
+	{ .rpc = "Deals.BulkDelete", .kind = OP_BULK_DELETE, .resource = &deal_resource },
 	{ .rpc = "Deals.ChangeStage", .kind = OP_UPDATE, .resource = &deal_resource },
 	{ .rpc = "Deals.MarkWon", .kind = OP_UPDATE, .resource = &deal_resource, .set = "status=won" },
 	{ .rpc = "Deals.MarkLost", .kind = OP_UPDATE, .resource = &deal_resource, .set = "status=lost" },
@@ -64,8 +78,18 @@ const struct op sales_ops[] = {
 	OPS_RESOURCE("Products", &product_resource),
 	{ .rpc = "Products.Upsert", .kind = OP_UPSERT, .resource = &product_resource },
 	{ .rpc = "Products.Export", .kind = OP_EXPORT, .resource = &product_resource },
+	{ .rpc = "Products.PrepareImport", .kind = OP_IMPORT_PREPARE, .resource = &product_resource },
+	{ .rpc = "Products.Import", .kind = OP_IMPORT, .resource = &product_resource },
+	{ .rpc = "Products.BulkUpdate", .kind = OP_BULK_UPDATE, .resource = &product_resource },
+	{ .rpc = "Products.BulkDelete", .kind = OP_BULK_DELETE, .resource = &product_resource },
 	{ .rpc = "Products.AdjustStock", .kind = OP_HANDLER, .handler = product_adjust_stock },
 	{ .rpc = "Products.Movements", .kind = OP_LIST, .resource = &stock_movement_resource },
+	{ .rpc = "SalesJobs.List", .kind = OP_LIST, .resource = &job_resource },
+	{ .rpc = "SalesJobs.Get", .kind = OP_GET, .resource = &job_resource },
+	{ .rpc = "SalesJobs.Cancel", .kind = OP_UPDATE, .resource = &job_resource, .set = "state=cancelled" },
+	{ .rpc = "SalesJobs.Results", .kind = OP_LIST, .resource = &job_item_resource },
+	{ .rpc = "SalesJobs.ResultFile", .kind = OP_EXPORT, .resource = &job_item_resource },
+	{ .rpc = "SalesJobs.Revert", .kind = OP_REVERT, .resource = &job_resource },
 	{ .rpc = "SalesSubjects.Find", .kind = OP_HANDLER, .handler = subjects_find },
 	{ .rpc = "SalesSubjects.Erase", .kind = OP_HANDLER, .handler = subjects_erase },
 	{ .rpc = "Orders.List", .kind = OP_LIST, .resource = &order_resource },

@@ -230,8 +230,8 @@ static bool encoder_argument(struct compile *c, struct encoder *e, const char *a
 	case ENC_REF: return encoder_entity(c, arg, e);
 	case ENC_REFOBJ: return encoder_entity(c, arg, e) && ref_members(c, e, members ? members : "id name");
 	case ENC_MAP: return encoder_map(c, arg, e);
-	case ENC_RES:
-	case ENC_MEMBER: return encoder_resource(c, arg, e);
+	case ENC_RES: return encoder_resource(c, arg, e);
+	case ENC_MEMBER: return !*arg || encoder_resource(c, arg, e); /* without: of the route's body */
 	case ENC_TAGS: return encoder_tags(c, arg, e);
 	case ENC_CONST: return encoder_const(c, arg, e);
 	case ENC_FLAG: return encoder_flag(c, arg, e);

@@ -156,7 +156,8 @@ static void print_title(const struct encode_run *run, struct buf *b, struct str 
 
 static void print_member_name(const struct encode_run *run, const struct encoder *e, struct str path, struct buf *b)
 {
-	struct str name = name_in_resource(e->res, path, run->in->arena);
+	const struct resource_plan *res = e->res ? e->res : run->in->match->route->impl->body;
+	struct str name = name_in_resource(res, path, run->in->arena);
 
 	buf_json_str(b, name.n ? name : path);
 }

@@ -64,7 +64,7 @@ static void row_set(struct buf *b, const struct set *s)
 	} else if (s->how == SET_TEXT && s->text && (s->col->kind == COL_JSON || s->col->kind == COL_ROWS)) {
 		buf_printf(b, ",\"%s\":", s->col->column);
 		buf_z(b, s->text);
-	} else if (s->how == SET_TEXT && s->text && s->col->kind != COL_TEXTS) {
+	} else if (s->how == SET_TEXT && s->text) { /* a list of texts as the literal of an array */
 		json_member(b, s->col->column, s->text);
 	}
 }
@@ -103,7 +103,7 @@ static void each_column(struct sql *q, const struct plan *p, void (*fn)(struct s
 	for (size_t i = 0; i < p->n_cols; i++) {
 		const struct col *c = &p->cols[i];
 
-		if (!c->writable || c->kind == COL_TEXTS)
+		if (!c->writable)
 			continue;
 		if (c->kind != COL_ADDRESS)
 			fn(q, c);
@@ -117,7 +117,7 @@ static void column_definition(struct sql *q, const struct col *c)
 	if (c->kind == COL_REF_LOCAL)
 		buf_printf(&q->b, ", r%u_id uuid, r%u_seq bigint", c->f->number, c->f->number);
 	else if (c->kind != COL_TAGS)
-		buf_printf(&q->b, ", %s %s", c->column, col_sql_type(c));
+		buf_printf(&q->b, ", %s %s", c->column, c->kind == COL_TEXTS ? "text" : col_sql_type(c));
 }
 
 static void column_ref(struct sql *q, const struct col *c)
@@ -150,6 +150,8 @@ static void column_value(struct sql *q, const struct col *c)
 		buf_z(&q->b, ", coalesce(tag_set.ids, '{}')");
 	else if (c->kind == COL_JSON && c->f->format == FORMAT_JSON_OBJECT)
 		buf_printf(&q->b, ", coalesce(x.%s, '{}')", c->column);
+	else if (c->kind == COL_TEXTS)
+		buf_printf(&q->b, ", coalesce(x.%s::text[], '{}')", c->column);
 	else
 		buf_printf(&q->b, ", x.%s", c->column);
 }
@@ -188,7 +190,7 @@ static void bulk_sql(struct bulk *k)
 	buf_z(&q->b, " FROM x JOIN ref ON ref.n = x.n JOIN may ON may.item = x.n AND may.yes");
 	if (p->tags)
 		buf_z(&q->b, " LEFT JOIN tag_set ON tag_set.item = x.n WHERE x.n NOT IN (SELECT lost.item FROM lost)");
-	buf_printf(&q->b, " ON CONFLICT DO NOTHING RETURNING %s)", p->row_columns);
+	buf_printf(&q->b, "%s RETURNING %s)", k->strict ? "" : " ON CONFLICT DO NOTHING", p->row_columns);
 	sql_outbox(q, p, &k->actor, k->event, "NULL", "to_jsonb(w)", "w");
 	buf_z(&q->b, " SELECT x.n::bigint, concat_ws(' '");
 	each_column(q, p, column_missing);

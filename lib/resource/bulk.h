@@ -23,6 +23,7 @@ struct bulk {
 	struct sql sql;
 	bool has_tag_names;
 	bool ids_only;         /* what was made is not read back */
+	bool strict;           /* what is there already fails the statement, which says by what */
 };
 
 void bulk_open(struct bulk *k, size_t n);

@@ -42,14 +42,6 @@ static bool is_generic(const struct op *op)
 	return op->kind != OP_HANDLER && op->kind != OP_LOOP && op->kind != OP_REPORT;
 }
 
-/* A list of texts has no form in the rows of a bulk statement. */
-static void bulk_check(const struct op *op, const struct plan *p)
-{
-	for (size_t i = 0; (op->kind == OP_BULK_CREATE || op->kind == OP_IMPORT) && i < p->n_cols; i++)
-		if (p->cols[i].writable && p->cols[i].kind == COL_TEXTS)
-			log_die("RESOURCE-OP", "%s: %s.%s is a list of texts, which bulk create cannot write", op->rpc, p->r->table, p->cols[i].f->name);
-}
-
 static const struct schema_method *sibling(const char *rpc, const char *name)
 {
 	const struct schema_method *m;
@@ -107,8 +99,6 @@ static void bind_one(struct bound *b, const struct op *op)
 	b->output = m ? m->output : NULL;
 	if (op->set && b->plan)
 		b->n_fixed = plan_fixed(b->plan, op->set, b->fixed, sizeof(b->fixed) / sizeof(b->fixed[0]));
-	if (b->plan)
-		bulk_check(op, b->plan);
 	if (op->kind == OP_UPSERT)
 		upsert_bind(b, op);
 	if (op->kind == OP_IMPORT)

@@ -350,6 +350,7 @@ static enum status create(struct import_step *st, struct db_conn *db, struct imp
 	k->call = st->job->call;
 	k->event = st->b->event_created;
 	k->ids_only = true;
+	k->strict = n == 1;
 	bulk_open(k, n);
 	for (size_t i = 0; i < n; i++)
 		if (rows[i]->open && !rows[i]->id)
@@ -361,7 +362,7 @@ static enum status create(struct import_step *st, struct db_conn *db, struct imp
 		if (k->items[i].done) {
 			settle(rows[i], IMPORT_CREATED, k->items[i].id);
 			rows[i]->made = 1;
-		} else if (rows[i]->open && !rows[i]->id) {
+		} else if (rows[i]->open && !rows[i]->id && k->items[i].outcome != STATUS_DUPLICATE) { /* else it is tried alone, for what it is a duplicate by */
 			refuse(st, rows[i], k->items[i].status, false);
 		}
 	}
@@ -418,14 +419,16 @@ static enum status write_round(struct import_step *st, struct db_conn *db, struc
 	if (s == STATUS_OK)
 		s = write_some(st, db, rows, n);
 	if (s == STATUS_OK)
-		return db_keep(db);
-	if (!is_of_the_row(s))
-		return s;
-	(void)status_take(st->job->call, s);
-	if (!db_undo(db))
-		return STATUS_UNAVAILABLE;
-	reopen(rows, as, n);
-	s = STATUS_OK;
+		s = db_keep(db);
+	if (s != STATUS_OK) {
+		if (!is_of_the_row(s))
+			return s;
+		(void)status_take(st->job->call, s);
+		if (!db_undo(db))
+			return STATUS_UNAVAILABLE;
+		reopen(rows, as, n);
+		s = STATUS_OK;
+	}
 	for (size_t i = 0; i < n && s == STATUS_OK; i++)
 		if (rows[i]->open)
 			s = write_one(st, db, rows[i]);

@@ -201,3 +201,55 @@ def test_a_killed_service_goes_on_without_doubles(fresh):
     # one more version each: nothing was done twice, nothing left out
     for c in ids[::97]:
         wait_until(lambda c=c: history(fresh, c) == ["customers.account.created", "customers.account.updated"], 30)
+
+
+# -- the same rows for the others, in the native API
+
+OTHERS = {"contacts": "company,title,notes", "leads": "company,title,notes", "deals": "source,description", "products": "description"}
+
+
+def native(r, status=200):
+    assert r.status_code == status, r.text
+    return r.json()
+
+
+def make(fresh, what, n):
+    """Records with external ids "0", "1", …: the native API creates by upsert."""
+    name = {"deals": "title"}.get(what, "name")
+    return [native(fresh.native.put(f"/{what}/external/{i}", json={name: f"Many {i}"}), 201)["id"] for i in range(n)]
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_others_are_changed_and_deleted_alike(fresh, tenant, what):
+    a, b, c = make(fresh, what, 3)
+    member = OTHERS[what].split(",")[0]
+    out = native(fresh.native.post(f"/{what}/bulk/update", json={"ids": [a, NOBODY, b], "updates": {member: "alike"}}))
+    assert (out["total"], out["succeeded"], out["failed"]) == (3, 2, 1)
+    assert [r["error"] and r["error"]["code"] for r in out["results"]] == [None, "NOT_FOUND", None]
+    now = {i["id"]: i[member] for i in native(fresh.native.get(f"/{what}"))["items"]}
+    assert (now[a], now[b]) == ("alike", "alike") and now[c] != "alike"
+    assert native(tenant.native.post(f"/{what}/bulk/delete", json={"ids": [a, b]}))["succeeded"] == 0
+    assert native(fresh.native.post(f"/{what}/bulk/delete", json={"filter": {"search": "Many 0"}}))["succeeded"] == 1
+    assert {i["id"] for i in native(fresh.native.get(f"/{what}"))["items"]} == {b, c}
+    r = fresh.native.post(f"/{what}/bulk/delete", json={"filter": {}})
+    assert r.status_code in (400, 422), r.text
+
+
+def test_contacts_are_tagged(fresh):
+    a, b = make(fresh, "contacts", 2)
+    native(fresh.native.post("/contacts/bulk/update", json={"ids": [a, b], "updates": {"tags": ["one", "two"]}}))
+    native(fresh.native.post("/contacts/bulk/update", json={"ids": [a], "updates": {"tags": ["one"]}, "mode": "remove"}))
+    tags = {i["id"]: sorted(i["tags"]) for i in native(fresh.native.get("/contacts"))["items"]}
+    assert tags == {a: ["two"], b: ["one", "two"]}
+
+
+def test_a_job_of_sales_and_what_a_row_refuses(fresh):
+    ids = make(fresh, "products", 3)
+    assert native(fresh.native.post("/products/bulk/update", json={"ids": ids[:1], "updates": {"sku": "S-1"}}))["succeeded"] == 1
+    out = native(fresh.native.post("/products/bulk/update", json={"ids": ids[1:], "updates": {"sku": "S-1"}}))
+    assert out["succeeded"] == 0 and out["results"][0]["error"]["details"][0]["field"] == "sku"
+    job = native(fresh.native.post("/products/bulk/update", json={"ids": ids + [NOBODY] * 600, "updates": {"description": "by a job"}}), 202)["jobId"]
+    done = wait_until(lambda: (j := native(fresh.native.get(f"/sales/jobs/{job}")))["state"] == "done" and j, 30)
+    assert (done["done"], done["failed"], done["kind"]) == (3, 600, "Products.BulkUpdate")
+    assert {i["description"] for i in native(fresh.native.get("/products"))["items"]} == {"by a job"}
+    assert fresh.native.get(f"/jobs/{job}").status_code == 404

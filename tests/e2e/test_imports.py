@@ -1,5 +1,6 @@
 """Imports: a table becomes records by a job, row by row as a POST would; and is taken back."""
 
+import datetime
 import io
 import json
 import time
@@ -228,6 +229,29 @@ def test_an_export_comes_back_as_it_was(fresh, fmt):
         return sorted([row[rows[0].index(c)] for c in columns] for row in rows[1:])
 
     assert all_of(other) == all_of(fresh)
+
+
+def test_deals_and_products(fresh):
+    """Jobs of sales are under /v1/sales/jobs."""
+    def done(r):
+        assert r.status_code == 202, r.text
+        job = r.json()["jobId"]
+        return wait_until(lambda: (j := fresh.native.get(f"/sales/jobs/{job}").json())["state"] in ("done", "failed") and j, 30)
+
+    first = done(send(fresh.native, "/products/import", "externalId,name,sku,price,stockQuantity\nP1,Lamp,L-1,9.90,5\nP2,Desk,L-1,199,0\nP3,Chair,C-1,-1,0\n"))
+    assert (first["created"], first["failed"]) == (1, 2), first
+    rows = fresh.native.get(f"/sales/jobs/{first['id']}/results").json()["items"]
+    assert [(i["row"], i["field"]) for i in rows if i["state"] == "failed"] == [(3, "sku"), (4, "price")]
+    deals = done(send(fresh.native, "/deals/import", book(["External ID", "title", "value", "stage", "expectedCloseOn"], ["D1", "Big one", 1000.5, "proposal", datetime.date(2027, 3, 31)],
+                                                          ["D2", "Odd one", 1, "no such stage", None])))
+    assert deals["created"] == 1, deals
+    d = fresh.native.get("/deals").json()["items"][0]
+    assert (d["externalId"], d["value"], d["stage"], d["expectedCloseOn"], d["status"]) == ("D1", 1000.5, "proposal", "2027-03-31", "open")
+    again = done(send(fresh.native, "/deals/import", "externalId,title\nD1,Bigger one\n", duplicates="update"))
+    assert again["updated"] == 1 and fresh.native.get("/deals").json()["items"][0]["title"] == "Bigger one"
+    r = fresh.native.post(f"/sales/jobs/{again['id']}/revert")
+    assert r.status_code == 202, r.text
+    wait_until(lambda: fresh.native.get("/deals").json()["items"][0]["title"] == "Big one", 10)
 
 
 def test_ten_thousand_rows(fresh):

@@ -163,7 +163,7 @@ class Config:
         if service in ("auth", "audit"):
             table["MAIL_URL"] = os.environ.get("MAIL_URL") or f"folder:{self.run / 'outbox'}"
             table["MAIL_TEMPLATE_DIR"] = str(ROOT / f"svc-{service}/mail")
-        if service in ("auth", "customers"):
+        if service in ("auth", "customers", "sales"):
             table["BLOB_URL"] = os.environ.get("BLOB_URL") or f"file:{self.run / 'blobs'}"
         if service == "auth":
             table["KEY_ENCRYPTION_KEY_FILE"] = str(self.secrets / "key-encryption.key")

@@ -97,7 +97,7 @@ affinity:
 {{- if hasKey .Values "blobs" -}}
 {{- $blobs := include "crm.group" (list . "blobs") | fromYaml -}}
 {{- if hasPrefix "file:" ($blobs.url | default "") -}}
-{{- $_ := include "crm.need" (list . $blobs.volume "blobs.url is a folder: set blobs.volume to a volume that the pods of gateway, svc-auth and svc-customers share, such as {persistentVolumeClaim: {claimName: crm-blobs}}, or use s3://") -}}
+{{- $_ := include "crm.need" (list . $blobs.volume "blobs.url is a folder: set blobs.volume to a volume that the pods of gateway, svc-auth, svc-customers and svc-sales share, such as {persistentVolumeClaim: {claimName: crm-blobs}}, or use s3://") -}}
 {{- $folders = append $folders (dict "name" "blobs" "path" ($blobs.url | trimPrefix "file:") "source" $blobs.volume) -}}
 {{- end -}}
 {{- end -}}
