@@ -16,7 +16,7 @@ extern const size_t trace_settings_n;
 
 /* Reads the settings and, when there is an endpoint, starts the thread. Before other threads begin. Exits when a setting is wrong. */
 void trace_start(const char *service);
-/* Sends what is there, for at most a second and a half, and ends the thread. Nothing when it does not run. */
+/* Sends what is there, for at most a second and a half (three when the collector keeps silent), and ends the thread. Nothing when it does not run. */
 void trace_stop(void);
 
 /* Does a sampled statement carry the trace in a comment? (TRACE_SQL_COMMENT) */
