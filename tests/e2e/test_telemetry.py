@@ -84,7 +84,9 @@ def own(collector, tmp_path_factory):
     try:
         yield s
     finally:
+        reports = [p.read_text(errors="replace")[:3000] for p in (s.run / "log").glob("sanitizer.*")]
         s.crm("reset", "--yes")
+        assert reports == []
 
 
 @pytest.fixture(scope="module")
