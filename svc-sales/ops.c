@@ -13,7 +13,7 @@ const struct resource deal_resource = {
 	.message = "crm.v1.Deal", .table = "deal",
 	.filter = "external_id title account contact lead value stage stage_slug status probability expected_close_us closed_us owner source created_by created_us updated_us",
 	.sort = "title value stage_slug status probability expected_close_us closed_us source description created_us updated_us stage_changed_us seq",
-	.default_sort = "-created_us", .searchable = true, .lower = "stage_slug source", .seed = "stage_seed",
+	.default_sort = "-created_us", .searchable = true, .lower = "stage_slug source", .joined = "stage=name", .seed = "stage_seed",
 };
 
 /* -- products */
@@ -27,12 +27,12 @@ const struct resource product_resource = {
 	.message = "crm.v1.Product", .table = "product",
 	.filter = "external_id name sku category category_name price stock_quantity low_stock status owner created_us updated_us",
 	.sort = "name sku description category_name price cost stock_quantity reorder_level status created_us updated_us seq",
-	.default_sort = "-created_us", .searchable = true,
+	.default_sort = "-created_us", .searchable = true, .joined = "category=name",
 };
 
 const struct resource stock_movement_resource = {
 	.message = "crm.v1.StockMovement", .table = "stock_movement", .filter = "product kind created_us order", .sort = "created_us seq", .default_sort = "-created_us",
-	.hard = true,
+	.hard = true, .joined = "product=name",
 };
 
 /* -- orders */

@@ -142,6 +142,34 @@ static void others_learn_the_names_of_live_rows_only(void **state)
 	call_free(foreign);
 }
 
+/* A deal always has a stage: lists join it to the page. The function that looks a reference up for each row is not called. */
+static void lists_join_what_every_row_has(void **state)
+{
+	struct test_call *made = call_run(deal_new(TENANT_A, "joined", "proposal")), *list = call_new("Deals.List", TENANT_A, USER_1), *page = call_new("Deals.List", TENANT_A, USER_1), *foreign = call_new("Deals.List", TENANT_B, USER_1);
+	struct str item, stage;
+
+	assert_status(made, STATUS_OK);
+	pg_fixture_sql(test_pg, "ALTER FUNCTION sales.stage_ref(uuid) RENAME TO stage_ref_kept; CREATE FUNCTION sales.stage_ref(ref uuid) RETURNS text LANGUAGE plpgsql STABLE STRICT AS "
+		"'BEGIN RAISE data_exception; END'; GRANT EXECUTE ON FUNCTION sales.stage_ref(uuid) TO sales_app");
+	put_text(&list->request, 3, "joined");
+	wire_put_varint(&page->request, 5, 1); /* behind an offset */
+	call_run(list);
+	call_run(page);
+	call_run(foreign);
+	pg_fixture_sql(test_pg, "DROP FUNCTION sales.stage_ref(uuid); ALTER FUNCTION sales.stage_ref_kept(uuid) RENAME TO stage_ref");
+	assert_status(list, STATUS_OK);
+	assert_status(page, STATUS_OK);
+	item = field_bytes(buf_view(&list->reply), 1, 0);
+	stage = field_bytes(item, 22, 0);
+	assert_is(field_bytes(stage, 3, 0), "Proposal");
+	assert_true(field_int(stage, 2) > 0);
+	assert_int_equal(field_count(buf_view(&foreign->reply), 1), 0);
+	call_free(made);
+	call_free(list);
+	call_free(page);
+	call_free(foreign);
+}
+
 static int start(void **state)
 {
 	test_start_service("sales", sales_ops, sales_n_ops, "svc-sales/schema");
@@ -163,6 +191,7 @@ int main(void)
 		cmocka_unit_test(an_op_sets_its_columns_and_keeps_what_it_refuses),
 		cmocka_unit_test(a_report_is_one_statement_and_sees_one_tenant),
 		cmocka_unit_test(others_learn_the_names_of_live_rows_only),
+		cmocka_unit_test(lists_join_what_every_row_has),
 	};
 
 	return cmocka_run_group_tests(tests, start, end);

@@ -233,18 +233,42 @@ static void select_one(struct plan *p, struct buf *b, struct buf *made, const st
 	buf_fini(&one);
 }
 
+/* A reference that lists join: the label is as <table>_ref makes it. */
+static void list_one(struct buf *list, struct buf *joins, const struct col *c)
+{
+	unsigned n = c->f->number;
+
+	buf_printf(list, "t.%s, j%u.seq || ':' || coalesce(j%u.%s, '')", c->column, n, n, c->label);
+	buf_printf(joins, " LEFT JOIN %s j%u ON j%u.tenant_id = t.tenant_id AND j%u.id = t.%s", c->target->r->table, n, n, n, c->column);
+	if (!c->target->r->hard)
+		buf_printf(joins, " AND j%u.deleted_at IS NULL", n);
+}
+
 static void comma(struct buf *b)
 {
 	if (b->n)
 		buf_z(b, ", ");
 }
 
-static void select_col(struct plan *p, struct buf *sel, struct buf *made, struct col *c)
+/* What a plan's statements select, while it is put together. */
+struct selects {
+	struct buf all, made, list, joins;
+};
+
+static void select_col(struct plan *p, struct selects *s, struct col *c)
 {
-	comma(sel);
-	comma(made);
+	size_t at;
+
+	comma(&s->all);
+	comma(&s->made);
+	comma(&s->list);
 	c->at = p->result_cols;
-	select_one(p, sel, made, c);
+	at = s->all.n;
+	select_one(p, &s->all, &s->made, c);
+	if (c->label)
+		list_one(&s->list, &s->joins, c);
+	else
+		buf_put(&s->list, s->all.p + at, s->all.n - at);
 	p->result_cols += c->kind == COL_REF_LOCAL ? 2 : 1;
 }
 
@@ -258,25 +282,28 @@ static void row_column(struct buf *row, struct buf *row_t, const char *column)
 
 static void select_fill(struct plan *p)
 {
-	struct buf sel = { 0 }, made = { 0 }, row = { 0 }, row_t = { 0 };
+	struct selects s = { 0 };
+	struct buf row = { 0 }, row_t = { 0 };
 
 	for (size_t i = 0; i < p->n_cols; i++) {
 		struct col *c = &p->cols[i];
 
 		if (c->kind != COL_ADDRESS) {
-			select_col(p, &sel, &made, c);
+			select_col(p, &s, c);
 			row_column(&row, &row_t, c->column);
 			continue;
 		}
 		c->at = p->result_cols;
 		for (size_t k = 0; k < c->n_members; k++) {
-			select_col(p, &sel, &made, &c->members[k]);
+			select_col(p, &s, &c->members[k]);
 			row_column(&row, &row_t, c->members[k].column);
 		}
 	}
 	row_column(&row, &row_t, "tenant_id");
-	p->select = buf_cstr(&sel);
-	p->select_made = buf_cstr(&made);
+	p->select = buf_cstr(&s.all);
+	p->select_made = buf_cstr(&s.made);
+	p->select_list = buf_cstr(&s.list);
+	p->list_joins = buf_cstr(&s.joins);
 	p->row_columns = buf_cstr(&row);
 	p->row_columns_t = buf_cstr(&row_t);
 	if (p->result_cols > PLAN_MAX_COLUMNS)
@@ -407,6 +434,16 @@ static void writable_check(const struct plan *p)
 		log_die("RESOURCE-FIELD", "resource %s: more than %d writable columns", p->r->table, PLAN_MAX_WRITABLE);
 }
 
+static void mark_joined(struct plan *p, struct str w)
+{
+	const char *eq = memchr(w.p, '=', w.n);
+	struct col *c = eq ? col_or_die(p, (struct str){ w.p, (size_t)(eq - w.p) }, "joined") : NULL;
+
+	if (!c || c->kind != COL_REF_LOCAL)
+		log_die("RESOURCE-WORD", "resource %s: joined \"%.*s\" is no reference=column", p->r->table, STR_FMT(w));
+	c->label = xstrndup(eq + 1, w.n - (size_t)(eq + 1 - w.p));
+}
+
 static void plan_finish(struct plan *p)
 {
 	const struct resource *r = p->r;
@@ -421,6 +458,7 @@ static void plan_finish(struct plan *p)
 	words(r->lower, mark_lower, p);
 	words(r->one_of, mark_one_of, p);
 	words(r->defaults, mark_default, p);
+	words(r->joined, mark_joined, p);
 	default_sort_fill(p);
 	select_fill(p);
 	lookups_fill(p);
@@ -447,6 +485,7 @@ static void col_free(struct col *c)
 	free(c->members);
 	free((char *)c->column);
 	free((char *)c->fallback);
+	free((char *)c->label);
 }
 
 void plan_free(struct plan *plans, size_t n)
@@ -461,6 +500,8 @@ void plan_free(struct plan *plans, size_t n)
 		db_lookup_fini(&p->by_id);
 		db_lookup_fini(&p->by_seq);
 		free((char *)p->select);
+		free((char *)p->select_list);
+		free((char *)p->list_joins);
 		free((char *)p->select_made);
 		free((char *)p->row_columns);
 		free((char *)p->row_columns_t);

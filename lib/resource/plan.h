@@ -28,6 +28,7 @@ struct col {
 	enum col_kind kind;
 	const char *column;           /* NULL for COL_ADDRESS */
 	const struct plan *target;    /* COL_REF_LOCAL */
+	const char *label;            /* joined in lists: the target's column that it is called by; NULL: it is not */
 	struct col *members;          /* COL_ADDRESS */
 	size_t n_members;
 	int at;                       /* first result column */
@@ -49,6 +50,8 @@ struct plan {
 	const char *row_columns;      /* every stored column, comma-separated: id, seq, … (no search) */
 	const char *row_columns_t;    /* the same of the alias t */
 	const char *select;           /* "t.id, t.seq, …" of the alias t */
+	const char *select_list;      /* the same where list_joins stand behind the table */
+	const char *list_joins;       /* " LEFT JOIN …" of joined references; "": there are none */
 	struct db_lookup by_id, by_seq; /* get */
 	const char *select_made;      /* the same after a statement that may make tags: tags from tags_all */
 	struct col *display, *given, *family;        /* person only */

@@ -560,35 +560,35 @@ static void page_tail(struct sql *q, const struct query *l, bool has_where)
 static void page_search(struct sql *q, const struct plan *p, const struct query *l, struct str where)
 {
 	search_hits(q, p, l);
-	buf_printf(&q->b, "SELECT %s FROM (", p->select);
+	buf_printf(&q->b, "SELECT %s FROM (", p->select_list);
 	for (int many = 0; many < 2; many++) {
 		buf_printf(&q->b, "%s(SELECT t.* FROM %s t", many ? " UNION ALL " : "", read_table(p));
 		search_branch(q, l, where, many);
 		page_tail(q, l, true);
 		buf_c(&q->b, ')');
 	}
-	buf_z(&q->b, ") t");
+	buf_printf(&q->b, ") t%s", p->list_joins);
 	order_by(q, l);
 }
 
-/* Values are worked out for the page, not for the rows that an offset skips. */
+/* Values are worked out for the page, not for the rows that an offset skips; and what is joined is joined to the page. */
 void query_page(struct sql *q, const struct plan *p, const struct query *l, struct str where)
 {
-	bool wrap = l->offset > 0;
+	bool wrap = l->offset > 0 || *p->list_joins;
 
 	if (search_has_index(l)) {
 		page_search(q, p, l, where);
 		return;
 	}
 	buf_z(&q->b, "SELECT ");
-	buf_z(&q->b, p->select);
+	buf_z(&q->b, p->select_list);
 	buf_z(&q->b, wrap ? " FROM (SELECT t.* FROM " : " FROM ");
 	buf_z(&q->b, read_table(p));
 	buf_z(&q->b, " t");
 	buf_str(&q->b, where);
 	page_tail(q, l, where.n > 0);
 	if (wrap) {
-		buf_z(&q->b, ") t");
+		buf_printf(&q->b, ") t%s", p->list_joins);
 		order_by(q, l);
 	}
 }

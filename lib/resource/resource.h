@@ -38,6 +38,11 @@ struct resource {
 	const char *one_of;       /* on create at least one of these must be given: "display given family" */
 	const char *lower;        /* fields stored in lower case with '_' for spaces: "status source" */
 	const char *defaults;     /* "status=active is_active=true": on create when absent */
+	/*
+	 * "stage=name": references that nearly every row has, and the column that the target is called by (as in its entity_name). Lists join
+	 * them: a join is set up once per statement, the function <table>_ref runs for each row, but costs nothing where there is no reference.
+	 */
+	const char *joined;
 	const char *seed;         /* "stage_seed": SQL function that gives a tenant its first rows; called before its first use, idempotent */
 	/* Rewrites an entity that was read (wire bytes) before it is answered. NULL: it is answered as it is. Any thread. */
 	void (*reveal)(struct str entity, struct buf *out);
