@@ -188,8 +188,8 @@ def trace():
     spans = collections.defaultdict(list)
     for line in (OUT / "spans.jsonl").read_text().splitlines():
         span = json.loads(line)
-        spans[span["traceId"]].append(json.dumps(span))
-    whole = {t: rows for t, rows in spans.items() if any('"POST /' in r for r in rows) and sum("svc-audit" in r for r in rows) and len(rows) < 60}
+        spans[span["trace"]].append(span)
+    whole = {t: rows for t, rows in spans.items() if len(rows) < 60 and any(r["name"].startswith("POST /") for r in rows) and any(r["service"] == "svc-audit" for r in rows)}
     if not whole:
         raise Failed(f"none of {len(spans)} traces leads from HTTP to svc-audit")
     out = sh("tools/trace-tree", "--trace", max(whole, key=lambda t: len(whole[t])), OUT / "spans.jsonl")
