@@ -8,7 +8,7 @@ static size_t n_all;
 
 static const char *const manager_lacks[] = { "tenants.delete", "users.delete", "roles.write", "api_keys.write", "settings.write", "privacy.erase" };
 static const char *const agent_has[] = { "customers.read", "customers.write", "contacts.read", "contacts.write", "leads.read", "leads.write",
-	"tags.read", "tags.write", "territories.read", "users.read", "deals.read", "deals.write", "products.read", "orders.read", "orders.write" };
+	"tags.read", "tags.write", "territories.read", "users.read", "deals.read", "deals.write", "products.read", "orders.read", "orders.write", "jobs.read" };
 
 void roles_init(const struct schema_permission *rows, size_t n)
 {

@@ -154,10 +154,10 @@ def envelope(lines):
     kubectl("patch", "secret", "crm-envelope", "-p", json.dumps({"data": {"envelope.key": data}}))
 
 
-def metrics():
+def metrics(selector="app.kubernetes.io/part-of=crm"):
     """{pod: what the program in it says on its admin port}"""
     found = {}
-    for pod, p in pods("app.kubernetes.io/part-of=crm").items():
+    for pod, p in pods(selector).items():
         port = next((x["containerPort"] for c in p["spec"]["containers"] for x in c.get("ports", []) if x["name"] == "admin"), None)
         if port and p["status"].get("phase") == "Running":
             found[pod] = inside("curl", "-sS", "-m", "3", f"http://{p['status']['podIP']}:{port}/metrics")
