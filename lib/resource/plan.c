@@ -179,24 +179,30 @@ static void members_fill(struct plan *p, struct col *c)
 	}
 }
 
+/*
+ * In the order of their numbers, wherever the contract has them: `id`, which is never NULL, is the first, and whether there is an
+ * entity in a result is read off it.
+ */
 static void cols_fill(struct plan *p)
 {
 	enum col_kind kind;
 
 	p->cols = xcalloc(p->m->n_fields, sizeof(*p->cols));
 	p->by_number = xcalloc(p->m->max_number + 1, sizeof(*p->by_number));
-	for (size_t i = 0; i < p->m->n_fields; i++) {
-		const struct schema_field *f = &p->m->fields[i];
+	for (uint32_t number = 1; number <= p->m->max_number; number++) {
+		const struct schema_field *f = p->m->by_number[number];
 		struct col *c = &p->cols[p->n_cols];
 
-		if (!kind_of(f, &kind))
+		if (!f || !kind_of(f, &kind))
 			continue;
 		col_fill(c, f, kind);
-		p->by_number[f->number] = c;
+		p->by_number[number] = c;
 		p->n_cols++;
 		if (kind == COL_ADDRESS)
 			members_fill(p, c);
 	}
+	if (!p->n_cols || strcmp(p->cols[0].f->name, "id") != 0)
+		log_die("RESOURCE-FIELD", "resource %s: id is not the first field of its message", p->r->table);
 }
 
 /* One text per tag: id ':' seq ':' colour ':' bytes of the name ':' name, one after the other. The same in text and binary results, and what tag_refs makes. */
