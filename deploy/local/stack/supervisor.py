@@ -4,10 +4,10 @@ import ctypes
 import json
 import os
 import pathlib
+import select
 import shutil
 import signal
 import subprocess
-import threading
 import time
 
 from . import database, proc, redis
@@ -171,13 +171,25 @@ def adopt_orphans():
     ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
 
 
+class Wake:
+    """Waits until a signal comes. Not a threading.Event: a handler that sets one waits for ever when it interrupted who holds its lock."""
+
+    def __init__(self):
+        self.reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def wait(self, seconds):
+        if select.select([self.reader], [], [], seconds)[0]:
+            os.read(self.reader, 4096)  # more of them wake once more
+
+
 class Supervisor:
     def __init__(self, cfg, bus):
         self.cfg, self.bus = cfg, bus
         self.phase, self.message = "starting", ""
         self.steps = []
-        self.stopping = threading.Event()
-        self.wake = threading.Event()
+        self.stopping = False
+        self.wake = Wake()
         self.written = None
         self.postgres = Postgres(cfg, "postgres", database.command(cfg), cwd="/", **database.spawn_args())
         self.kafka = Kafka(cfg) if bus == "kafka" else None
@@ -208,7 +220,7 @@ class Supervisor:
     def wait(self, what, check, managed, seconds):
         end = time.monotonic() + seconds
         while not check():
-            if self.stopping.is_set():
+            if self.stopping:
                 raise ConfigError("it was told to stop")
             if not managed.poll() and managed.last_exit:
                 raise ConfigError(f"{what} ended at once ({managed.last_exit}); see {managed.log_path()}")
@@ -264,10 +276,9 @@ class Supervisor:
 
     def watch(self):
         rotate_at = 0.0
-        while not self.stopping.is_set():
+        while not self.stopping:
             # a child that ends wakes us (SIGCHLD); the clock is needed for restarts that wait and for the logs only
             self.wake.wait(0.1 if any(m.next_start for m in self.everything()) else 1)
-            self.wake.clear()
             now = time.monotonic()
             for m in self.everything():
                 m.look(now)
@@ -290,10 +301,13 @@ class Supervisor:
                 m.wait_stopped(grace_s())
             self.write_state()
 
+    def told_to_stop(self, *_):
+        self.stopping = True
+
     def run(self):
         for s in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(s, lambda *_: (self.stopping.set(), self.wake.set()))
-        signal.signal(signal.SIGCHLD, lambda *_: self.wake.set())
+            signal.signal(s, self.told_to_stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # its number is in Wake's pipe
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         adopt_orphans()
         proc.write_pid(self.cfg.run / "supervisor.pid", os.getpid())
