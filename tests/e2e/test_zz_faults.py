@@ -295,6 +295,19 @@ def test_logins_wait_for_nobody_after_the_database_was_away(fresh):
     assert Face("saas", r.json()["token"]).get("/leads").status_code == 200
 
 
+# -- who starts them again
+
+
+def test_a_storm_of_signals_does_not_stop_the_supervisor(stack):
+    """Many children that end at once: each is a signal, and one that comes while another is looked at must not be waited for."""
+    pid = int((faults.run_dir() / "supervisor.pid").read_text().split()[0])
+    before = faults.state("svc-sales")
+    for _ in range(300_000):
+        os.kill(pid, signal.SIGCHLD)
+    faults.kill("svc-sales")
+    wait_until(lambda: faults.state("svc-sales")["restarts"] > before["restarts"] and faults.is_ready("svc-sales"), 20)
+
+
 # -- the gateway
 
 
