@@ -164,8 +164,13 @@ def metrics(selector="app.kubernetes.io/part-of=crm"):
     return found
 
 
-def keys_known(n):
-    return all(re.search(rf"^crm_envelope_keys {n}$", text, re.M) for text in metrics().values())
+def keys_known(lines):
+    """Every program has this file, in this order: it is looked at in the pods, since a Secret arrives in each at its own time (docs/operations.md)."""
+    for pod, p in pods("app.kubernetes.io/part-of=crm").items():
+        path = next((e["value"] for c in p["spec"]["containers"] for e in c.get("env", []) if e["name"] == "ENVELOPE_KEY_FILE"), None)
+        if path and kubectl("exec", pod, "--", "cat", path).split() != lines:
+            return False
+    return all(re.search(rf"^crm_envelope_keys {len(lines)}$", text, re.M) for text in metrics().values())
 
 
 def rotate_envelope_key():
@@ -173,8 +178,8 @@ def rotate_envelope_key():
     new = secrets.token_hex(32)
     for lines in ([*old, new], [new, *old], [new]):
         envelope(lines)
-        wait_until(f"all programs accept {len(lines)} keys", lambda n=len(lines): keys_known(n), 120, 1)
-        time.sleep(2)  # the order within the file is read at the same time
+        wait_until(f"all programs have {len(lines)} keys", lambda lines=lines: keys_known(lines), 120, 1)
+        time.sleep(2)  # programs look every half second and believe what two looks agree on
 
 
 def rotate_signing_key():
