@@ -38,6 +38,7 @@ chaos: build ## CHAOS_SECONDS (600) of writes on BUS (postgres) while processes 
 	@tests/chaos/run
 
 test-k8s: test-deps ## the charts on a real Kubernetes of two nodes: install, upgrade, roll back, drain, kill under load (root; about 12 minutes)
+	@$(MAKE) --no-print-directory -j$$(nproc) build
 	@tests/k8s/run
 
 lint: ## banned functions, formats, shell scripts
