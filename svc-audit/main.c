@@ -33,10 +33,9 @@ static const struct setting settings[] = {
 /* The bus belongs to no service; this one migrates it because it always runs where the bus is read. */
 static bool migrate_bus(struct migrate_config *c)
 {
-	char *url = service_setting("BUS_URL");
+	const char *url = service_setting("BUS_URL");
 	bool here = !*url || bus_is_postgres(url);
 
-	free(url);
 	settings_load(settings, N_MIGRATE_SETTINGS, &own);
 	*c = (struct migrate_config){ .url = own.bus_owner_database_url, .schema = "bus", .dir = own.bus_schema_dir };
 	return here && *own.bus_owner_database_url;

@@ -105,7 +105,22 @@ void settings_load(const struct setting *rows, size_t n, void *into)
 	}
 }
 
-char *settings_one(const struct setting *rows, size_t n, const char *name)
+/* What settings_one gave out; lives as long as the process. */
+static struct kept {
+	struct kept *next;
+	char *text;
+} *kept;
+
+static const char *keep(char *text)
+{
+	struct kept *k = xcalloc(1, sizeof(*k));
+
+	*k = (struct kept){ kept, text };
+	kept = k;
+	return text;
+}
+
+const char *settings_one(const struct setting *rows, size_t n, const char *name)
 {
 	char *value;
 
@@ -115,7 +130,7 @@ char *settings_one(const struct setting *rows, size_t n, const char *name)
 		value = find(&rows[i]);
 		if (!value)
 			fail(&rows[i], "is missing");
-		return value;
+		return keep(value);
 	}
 	abort(); /* a name that the table does not have is a fault of the program */
 }

@@ -26,8 +26,8 @@ struct setting {
 
 /* Fills *into from the environment; exits with a sentence that names the setting when a value is missing or wrong. */
 void settings_load(const struct setting *rows, size_t n, void *into);
-/* The text of the row of that name, for what is needed before or without the whole table; exits like settings_load. Heap. */
-char *settings_one(const struct setting *rows, size_t n, const char *name);
+/* The text of the row of that name, for what is needed before or without the whole table; exits like settings_load. It lives as long as the process. */
+const char *settings_one(const struct setting *rows, size_t n, const char *name);
 /* Handles --help and --settings (prints and exits 0). */
 void settings_args(const struct setting *rows, size_t n, const char *what, int argc, char **argv);
 /* NAME=value per line, secrets as "(set)". */

@@ -110,7 +110,7 @@ static void print_help(const struct service *s, int argc, char **argv)
 	free(all);
 }
 
-char *service_setting(const char *name)
+const char *service_setting(const char *name)
 {
 	return settings_one(rows, N_ROWS, name);
 }
@@ -433,6 +433,9 @@ static int serve(const struct service *s)
 
 int service_main(const struct service *s, int argc, char **argv)
 {
+	char program[64];
+
+	snprintf(program, sizeof(program), "svc-%s", s->name);
 	me.service = s;
 	print_help(s, argc, argv);
 	if (argc == 2 && strcmp(argv[1], "migrate") == 0)
@@ -440,7 +443,7 @@ int service_main(const struct service *s, int argc, char **argv)
 	if (argc == 3 && strcmp(argv[1], "migrate") == 0 && strcmp(argv[2], "--check") == 0)
 		return migrate(s, true);
 	if (argc >= 2 && strcmp(argv[1], "health") == 0)
-		return health_main(text("svc-", s->name, ""), getenv("ADMIN_LISTEN"), argc, argv);
+		return health_main(program, getenv("ADMIN_LISTEN"), argc, argv);
 	if (argc > 1) {
 		fprintf(stderr, "svc-%s: unknown argument %s; try --help\n", s->name, argv[1]);
 		return 2;

@@ -45,7 +45,7 @@ struct service {
 /* `<program>` serves until SIGTERM; `<program> migrate [--check]` runs the migrations (says which are pending) and ends; `<program> health` (telemetry/health.h); --help prints the settings. */
 int service_main(const struct service *s, int argc, char **argv);
 /* One of the settings that every service has, for a command that needs no more; exits with a sentence when it is not given. Heap. */
-char *service_setting(const char *name);
+const char *service_setting(const char *name);
 
 /* The running service's schema and database, for handlers. */
 const struct schema *service_schema(void);
