@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 
-from common import CLUSTER, HERE, NAMESPACE, Failed, kubectl, helm, of, pods, rolled_out, say, tally, wait_until
+from common import CLUSTER, NAMESPACE, Failed, kubectl, helm, of, pods, rolled_out, say, tally, wait_until
 
 SERVICES = ("svc-auth", "svc-customers", "svc-sales", "svc-audit")
 SETTLE_S = 3.0  # after a change: what it broke late belongs to it
@@ -103,6 +103,3 @@ class Table:
         for r in self.rows:
             say(f"| {r['what']} | {r['took_s']} | {r['sent']} | {r['failed']} | {r['window_s'] if r['failed'] else '-'} |")
         return [r["what"] for r in self.rows if not r["good"]]
-
-
-__all__ = ["HERE", "SERVICES", "Table", "drain_node", "kill", "restart", "restart_postgres", "rollback", "scale", "steady", "upgrade"]
