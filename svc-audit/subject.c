@@ -110,7 +110,8 @@ static enum status keys_read(PGconn *c, struct arena *a, struct subject *rows, s
 	enum status s = keys_make(c, a, rows, n, params);
 
 	if (s == STATUS_OK)
-		s = pgconn_exec(c, &r, "SELECT k.entity, k.entity_id, k.wrapped FROM subject_key k JOIN unnest($1::text[], $2::text[]) AS s(e, i) ON k.entity = s.e AND k.entity_id = s.i",
+		s = pgconn_exec(c, &r, "SELECT k.entity, k.entity_id, k.wrapped FROM unnest($1::text[], $2::text[]) AS s(e, i)"
+		    " CROSS JOIN LATERAL (SELECT * FROM subject_key k WHERE k.entity = s.e AND k.entity_id = s.i OFFSET 0) k",
 		    2, params);
 	for (int i = 0; s == STATUS_OK && i < PQntuples(r); i++) {
 		struct subject *t = subject_of(rows, n, str_of(PQgetvalue(r, i, 0)), str_of(PQgetvalue(r, i, 1)));

@@ -222,10 +222,5 @@ void api_keys_revoke(struct rpc_call *call, struct db_conn *db)
 		return;
 	if (s == STATUS_OK)
 		s = req->key ? revoke(call, db, req->key) : STATUS_BAD_REQUEST;
-	if (s == STATUS_OK)
-		s = handler_finish(call, db, (struct str){ "", 0 });
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply_empty(call);
+	handler_end_once(call, db, s, NULL);
 }

@@ -259,18 +259,11 @@ static Crm__V1__RoleRequest *request(struct rpc_call *call, bool named, bool who
 
 static void finish(struct rpc_call *call, struct db_conn *db, enum status s, const struct row *row)
 {
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
 	for (size_t i = 0; i < call->n_violations; i++) { /* the request holds the role as a part of it */
 		if (s != STATUS_OK && strchr(call->violations[i].path, '.') == NULL)
 			call->violations[i].path = arena_printf(&call->arena, "role.%s", call->violations[i].path);
 	}
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else if (row)
-		handler_reply(call, row->role);
-	else
-		handler_reply_empty(call);
+	handler_end_once(call, db, s, s == STATUS_OK && row ? row->role : NULL);
 }
 
 void roles_create(struct rpc_call *call, struct db_conn *db)
@@ -279,9 +272,8 @@ void roles_create(struct rpc_call *call, struct db_conn *db)
 	struct row row;
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = people_lock(call, db);
 	if (s == STATUS_OK)
@@ -334,9 +326,8 @@ void roles_update(struct rpc_call *call, struct db_conn *db)
 	struct row before, after;
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = take(call, db, req->name, &before);
 	if (s == STATUS_OK && req->role)
@@ -369,9 +360,8 @@ void roles_delete(struct rpc_call *call, struct db_conn *db)
 	struct row row;
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = take(call, db, req->name, &row);
 	if (s == STATUS_OK)

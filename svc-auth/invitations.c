@@ -181,7 +181,6 @@ void invitations_create(struct rpc_call *call, struct db_conn *db)
 {
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
 	Crm__V1__Invitation *in = w ? handler_entity(call, w, &crm__v1__invitation__descriptor, true) : NULL, out;
-	struct str reply = { "", 0 };
 	const char *email;
 	enum status s;
 
@@ -192,23 +191,11 @@ void invitations_create(struct rpc_call *call, struct db_conn *db)
 		handler_violation(call, NULL, STATUS_VALIDATION_ERROR, "email", "email", "must be a valid e-mail address");
 		return;
 	}
-	s = db_begin(db, call->who.tenant_id);
-	if (s == STATUS_OK && idempotent_begin(db, call) == IDEM_REPLIED) {
-		db_rollback(db);
+	if (!handler_begin(call, db, &s))
 		return;
-	}
 	if (s == STATUS_OK)
 		s = create(call, db, in, email, &out);
-	if (s == STATUS_OK) {
-		reply = handler_pack(call, &out);
-		s = idempotent_finish(db, call, reply);
-	}
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		rpc_reply_ok(call, reply);
+	handler_end_once(call, db, s, &out);
 }
 
 /* -- Cancel, Resend */

@@ -133,7 +133,6 @@ void auth_profile_update(struct rpc_call *call, struct db_conn *db)
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
 	Crm__V1__User *in = w ? handler_entity(call, w, &crm__v1__user__descriptor, false) : NULL, *old = NULL, *now = NULL;
 	const char *id = param_str(call, call->who.user_id), *before = NULL;
-	struct str reply = { "", 0 };
 	enum status s;
 
 	if (!in)
@@ -156,14 +155,7 @@ void auth_profile_update(struct rpc_call *call, struct db_conn *db)
 		s = read_profile(call, db, &now);
 	if (s == STATUS_OK)
 		s = note_update(call, db, id, before, now->version);
-	if (s == STATUS_OK) {
-		reply = handler_pack(call, now);
-		s = handler_finish(call, db, reply);
-	}
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		rpc_reply_ok(call, reply);
+	handler_end_once(call, db, s, now);
 }
 
 void auth_permissions(struct rpc_call *call, struct db_conn *db)

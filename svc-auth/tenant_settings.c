@@ -323,12 +323,7 @@ void settings_create(struct rpc_call *call, struct db_conn *db)
 		return;
 	if (s == STATUS_OK)
 		s = create(call, db, &n, &row);
-	if (s == STATUS_OK)
-		s = handler_finish(call, db, handler_pack(call, &row.m));
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply(call, &row.m);
+	handler_end_once(call, db, s, &row.m);
 }
 
 /* -- Update */

@@ -184,8 +184,7 @@ void tenants_create(struct rpc_call *call, struct db_conn *db)
 {
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
 	Crm__V1__Tenant *in = w ? handler_entity(call, w, &crm__v1__tenant__descriptor, true) : NULL;
-	struct str reply = { "", 0 };
-	struct member m;
+	struct member m = { 0 };
 	enum status s;
 
 	if (!in)
@@ -198,14 +197,7 @@ void tenants_create(struct rpc_call *call, struct db_conn *db)
 		return;
 	if (s == STATUS_OK)
 		s = create(call, db, in, &m);
-	if (s == STATUS_OK) {
-		reply = handler_pack(call, m.tenant);
-		s = handler_finish(call, db, reply);
-	}
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		rpc_reply_ok(call, reply);
+	handler_end_once(call, db, s, m.tenant);
 }
 
 static const char *pick(const Crm__V1__WriteRequest *w, uint32_t field, const char *written, const char *old)
@@ -242,8 +234,7 @@ void tenants_update(struct rpc_call *call, struct db_conn *db)
 {
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
 	Crm__V1__Tenant *in = w ? handler_entity(call, w, &crm__v1__tenant__descriptor, false) : NULL;
-	struct str reply = { "", 0 };
-	struct member m;
+	struct member m = { 0 };
 	enum status s;
 
 	if (!in || !handler_begin(call, db, &s))
@@ -252,14 +243,7 @@ void tenants_update(struct rpc_call *call, struct db_conn *db)
 		s = own_as_admin(call, db, w->key, CRM__V1__PERMISSION__TENANTS_WRITE, &m);
 	if (s == STATUS_OK)
 		s = update(call, db, w, in, &m);
-	if (s == STATUS_OK) {
-		reply = handler_pack(call, m.tenant);
-		s = handler_finish(call, db, reply);
-	}
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		rpc_reply_ok(call, reply);
+	handler_end_once(call, db, s, m.tenant);
 }
 
 /* No login, no refresh, no token issued until now works any more; the data stays for 30 days. */
@@ -299,10 +283,5 @@ void tenants_delete(struct rpc_call *call, struct db_conn *db)
 		s = own_as_admin(call, db, req->key, CRM__V1__PERMISSION__TENANTS_DELETE, &m);
 	if (s == STATUS_OK)
 		s = delete(call, db, &m, req);
-	if (s == STATUS_OK)
-		s = handler_finish(call, db, (struct str){ "", 0 });
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply_empty(call);
+	handler_end_once(call, db, s, NULL);
 }

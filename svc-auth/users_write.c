@@ -150,19 +150,16 @@ static void create(struct db_conn *db, void *arg)
 {
 	struct creation *c = arg;
 	Crm__V1__User *out = NULL;
-	enum status s = db_begin(db, c->call->who.tenant_id);
+	enum status s;
 
 	log_context(c->call->traceparent, c->call->request_id, c->call->who.tenant_id);
+	if (!handler_begin(c->call, db, &s))
+		return;
 	if (s == STATUS_OK)
 		s = write_all(c, db);
 	if (s == STATUS_OK)
 		s = note_created(c, db, &out);
-	if (s == STATUS_OK)
-		s = resource_commit(db, c->call);
-	if (s != STATUS_OK)
-		handler_fail(c->call, db, s);
-	else
-		handler_reply(c->call, out);
+	handler_end_once(c->call, db, s, out);
 }
 
 void users_create(struct rpc_call *call)
@@ -359,20 +356,14 @@ void users_update(struct rpc_call *call, struct db_conn *db)
 {
 	Crm__V1__WriteRequest *w = handler_request(call, &crm__v1__write_request__descriptor);
 	Crm__V1__User *in = w ? handler_entity(call, w, &crm__v1__user__descriptor, false) : NULL;
-	struct person now;
+	struct person now = { 0 };
 	enum status s;
 
-	if (!in)
+	if (!in || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = update(call, db, w, in, &now);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply(call, now.user);
+	handler_end_once(call, db, s, now.user);
 }
 
 /* -- Delete */
@@ -400,12 +391,11 @@ void users_delete(struct rpc_call *call, struct db_conn *db)
 	Crm__V1__KeyRequest *req = handler_request(call, &crm__v1__key_request__descriptor);
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = delete(call, db, req);
-	handler_end(call, db, s, NULL);
+	handler_end_once(call, db, s, NULL);
 }
 
 /* -- SetStatus, BulkUpdate */
@@ -430,24 +420,18 @@ static enum status change_one(struct rpc_call *call, struct db_conn *db, const C
 void users_set_status(struct rpc_call *call, struct db_conn *db)
 {
 	Crm__V1__UserStatusRequest *req = handler_request(call, &crm__v1__user_status_request__descriptor);
-	struct person now;
+	struct person now = { 0 };
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = people_lock(call, db);
 	if (s == STATUS_OK)
 		s = change_one(call, db, req->key, NULL, req->status, !req->status || !*req->status);
 	if (s == STATUS_OK)
 		s = person_see(call, db, req->key, &now);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply(call, now.user);
+	handler_end_once(call, db, s, now.user);
 }
 
 static bool bulk_ok(struct rpc_call *call, const Crm__V1__UsersBulkRequest *req)
@@ -474,17 +458,13 @@ void users_bulk_update(struct rpc_call *call, struct db_conn *db)
 		rpc_reply_error(call, STATUS_VALIDATION_ERROR, NULL);
 		return;
 	}
-	s = db_begin(db, call->who.tenant_id);
+	if (!handler_begin(call, db, &s))
+		return;
 	if (s == STATUS_OK)
 		s = people_lock(call, db);
 	for (size_t i = 0; i < req->n_key && s == STATUS_OK; i++)
 		s = change_one(call, db, req->key[i], req->change->role, req->change->status, false);
-	if (s == STATUS_OK)
-		s = resource_commit(db, call);
 	out.has_updated = 1;
 	out.updated = (uint32_t)req->n_key;
-	if (s != STATUS_OK)
-		handler_fail(call, db, s);
-	else
-		handler_reply(call, &out);
+	handler_end_once(call, db, s, &out);
 }

@@ -215,6 +215,18 @@ enum status handler_finish(struct rpc_call *call, struct db_conn *db, struct str
 	return s == STATUS_OK ? resource_commit(db, call) : s;
 }
 
+void handler_end_once(struct rpc_call *call, struct db_conn *db, enum status s, const void *message)
+{
+	struct str reply = message && s == STATUS_OK ? handler_pack(call, message) : (struct str){ "", 0 };
+
+	if (s == STATUS_OK)
+		s = handler_finish(call, db, reply);
+	if (s != STATUS_OK)
+		handler_fail(call, db, s);
+	else
+		rpc_reply_ok(call, reply);
+}
+
 enum status handler_seq(struct rpc_call *call, struct db_conn *db, const char *tenant_id, const char *kind, int64_t *seq)
 {
 	const char *params[] = { tenant_id, kind };

@@ -75,10 +75,12 @@ enum status handler_event(struct rpc_call *call, struct db_conn *db, const struc
 
 /*
  * Idempotency keys. handler_begin: a transaction of the caller's tenant; false: the call has been answered already.
- * handler_finish keeps the reply under the call's key, which is a row of the caller's own tenant, and commits.
+ * handler_finish keeps the reply under the call's key, which is a row of the caller's own tenant, and commits. handler_end_once is
+ * handler_end with it: commits when s is OK, and replies with message, with nothing (NULL), or with what went wrong.
  */
 bool handler_begin(struct rpc_call *call, struct db_conn *db, enum status *s);
 enum status handler_finish(struct rpc_call *call, struct db_conn *db, struct str reply) MUST_CHECK;
+void handler_end_once(struct rpc_call *call, struct db_conn *db, enum status s, const void *message);
 
 /* *json: the first column of the only row that sql finds for $1. NOT_FOUND: there is none. */
 enum status handler_row_json(struct rpc_call *call, struct db_conn *db, const char *sql, const char *id, const char **json) MUST_CHECK;

@@ -1,6 +1,11 @@
 """Idempotency-Key: one execution for any number of sends (R2)."""
 
 import concurrent.futures
+import json
+
+import pytest
+
+import routes
 
 
 def test_parallel_and_later_sends_run_once(fresh, unique):
@@ -33,3 +38,63 @@ def test_update_and_delete_replay_too(fresh, unique):
     for _ in range(2):
         assert fresh.mvp.put(f"/leads/{lead['id']}", json={"notes": "n"}, headers={"Idempotency-Key": unique + "u"}).status_code == 200
         assert fresh.mvp.delete(f"/leads/{lead['id']}", headers={"Idempotency-Key": unique + "d"}).status_code == 204
+
+
+# -- every entity: a new one without a row here fails test_every_create_is_tried
+
+CREATES = {  # rpc: (face, path, what makes one, what makes another); {customer} and {product} are there
+    "Accounts.Create": ("backend", "/customers", {"companyName": "Once AG"}, {"companyName": "Twice AG"}),
+    "AlertRules.Create": ("backend", "/audit/logs/alerts", {"name": "Once", "action": "deleted", "threshold": 5, "windowSeconds": 60},
+                          {"name": "Twice", "action": "deleted", "threshold": 5, "windowSeconds": 60}),
+    "ApiKeys.Create": ("native", "/api-keys", {"name": "once", "scope": ["customers.read"]}, {"name": "twice", "scope": ["customers.read"]}),
+    "Categories.Create": ("system", "/products/categories/", {"name": "Chairs"}, {"name": "Stools"}),
+    "Contacts.Create": ("saas", "/contacts", {"firstName": "Once", "lastName": "Only"}, {"firstName": "Twice", "lastName": "Only"}),
+    "Deals.Create": ("saas", "/deals", {"title": "Once"}, {"title": "Twice"}),
+    "Invitations.Create": ("backend", "/users/invitations", {"email": "once@example.com", "role": "agent"}, {"email": "twice@example.com", "role": "agent"}),
+    "Leads.Create": ("mvp", "/leads", {"name": "Once Only"}, {"name": "Twice Only"}),
+    "LegalHolds.Create": ("native", "/audit/legal-holds", {"name": "once"}, {"name": "twice"}),
+    "Notes.Create": ("backend", "/customers/{customer}/notes", {"content": "once"}, {"content": "twice"}),
+    "Orders.Create": ("elevate", "/orders", {"customer_id": "{customer}", "items": [{"product_id": "{product}", "quantity": 1}]},
+                      {"customer_id": "{customer}", "items": [{"product_id": "{product}", "quantity": 2}]}),
+    "Products.Create": ("elevate", "/products", {"name": "Watch"}, {"name": "Clock"}),
+    "Roles.Create": ("native", "/roles", {"title": "once", "permissions": ["customers.read"]}, {"title": "twice", "permissions": ["customers.read"]}),
+    "Settings.Create": ("system", "/system-config/settings/", {"key": "once", "value": "1"}, {"key": "twice", "value": "1"}),
+    "Stages.Create": ("native", "/pipeline-stages", {"name": "Once", "slug": "once"}, {"name": "Twice", "slug": "twice"}),
+    "Tags.Create": ("backend", "/customers/tags", {"name": "once"}, {"name": "twice"}),
+    "Tenants.Create": ("system", "/core/companies/", {"name": "Once AG"}, {"name": "Twice AG"}),
+    "Territories.Create": ("system", "/territories/territories/", {"name": "North"}, {"name": "South"}),
+    "Users.Create": ("backend", "/users", {"email": "once-{unique}@example.com", "password": "Str0ng!Passw0rd", "name": "Once Only"},
+                     {"email": "twice-{unique}@example.com", "password": "Str0ng!Passw0rd", "name": "Twice Only"}),
+}
+
+
+def test_every_create_is_tried():
+    assert {r.rpc for r in routes.routes() if r.rpc.endswith(".Create")} == set(CREATES)
+
+
+def filled(value, names):
+    if isinstance(value, dict):
+        return {k: filled(v, names) for k, v in value.items()}
+    if isinstance(value, list):
+        return [filled(v, names) for v in value]
+    return value.format(**names) if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("rpc", CREATES)
+def test_each_entity_is_made_once(fresh, unique, rpc):
+    face, path, *bodies = CREATES[rpc]
+    names = {"unique": unique}
+    if "{" in path or "{" in json.dumps(bodies):
+        names["customer"] = fresh.elevate.post("/customers", json={"name": "Jane"}).json()["id"]
+        names["product"] = fresh.elevate.post("/products", json={"name": "Lamp", "price": 1, "stock_quantity": 9}).json()["id"]
+    path, first, second = filled(path, names), *filled(bodies, names)
+    send = lambda body: getattr(fresh, face).post(path, json=body, headers={"Idempotency-Key": unique})
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: send(first), range(8)))
+    answers.append(send(first))
+    made = [r for r in answers if r.status_code == 201]
+    assert len(made) + sum(r.status_code == 409 for r in answers) == 9, {r.text for r in answers}
+    bodies = [{k: v for k, v in r.json().items() if k != "key"} for r in made]  # an API key's secret is shown once and not kept
+    assert all(b == bodies[0] for b in bodies) and sum("Idempotency-Replayed" not in r.headers for r in made) == 1
+    assert answers[-1].status_code == 201 and answers[-1].headers["Idempotency-Replayed"] == "true"
+    assert send(second).status_code == 422

@@ -10,6 +10,7 @@ import openpyxl
 import pytest
 
 from conftest import wait_until
+import faults
 from faults import psql
 from test_exports import PAYLOADS, export, rows_of_csv
 from test_people import Staff, admin_id
@@ -252,6 +253,29 @@ def test_deals_and_products(fresh):
     r = fresh.native.post(f"/sales/jobs/{again['id']}/revert")
     assert r.status_code == 202, r.text
     wait_until(lambda: fresh.native.get("/deals").json()["items"][0]["title"] == "Big one", 10)
+
+
+@pytest.mark.faults
+def test_a_killed_service_goes_on_without_doubles(fresh):
+    word = uuid.uuid4().hex
+    data = "name,email\n" + "".join(f"Kill {i},{word}{i}@x.example\n" for i in range(6000))
+    r = send(fresh.native, "/leads/import", data)
+    assert r.status_code == 202, r.text
+    job = r.json()["jobId"]
+    for least in (0, 2000):
+        wait_until(lambda n=least: fresh.native.get(f"/jobs/{job}").json()["done"] > n, 20, 0.005)
+        faults.kill("svc-customers")
+        [[row]] = faults.psql(f"SELECT state || ' ' || done FROM customers.job WHERE id = '{job}'")
+        state, done = row.split()
+        assert state == "running" and least < int(done) < 6000
+        wait_until(lambda: fresh.native.get(f"/jobs/{job}").status_code == 200, 30)
+    ended = over(fresh, job)
+    assert (ended["state"], ended["created"], ended["failed"]) == ("done", 6000, 0), ended
+    [[row]] = faults.psql(f"SELECT count(*) || ' ' || count(DISTINCT email) FROM customers.lead WHERE email LIKE '{word}%'")
+    assert row == "6000 6000"
+    entries = (f"SELECT count(*) || ' ' || count(DISTINCT resource_id) FROM audit.entry WHERE type = 'customers.lead.created'"
+               f" AND tenant_id = (SELECT tenant_id FROM customers.lead WHERE email = '{word}0@x.example')")
+    wait_until(lambda: faults.psql(entries) == [["6000 6000"]], 30)
 
 
 def test_ten_thousand_rows(fresh):

@@ -257,6 +257,34 @@ def test_kills_during_parallel_creates_lose_and_double_nothing(fresh):
     must_be_there_once(fresh, wanted)
 
 
+def test_conversions_survive_kills_of_both_services(fresh):
+    """An account, a contact and a deal for each lead, whoever dies between the steps."""
+    leads = [fresh.system.post("/crm/leads/", json={"first_name": "A", "last_name": name, "company_name": f"{name} AG"}).json()["id"] for name in names(40)]
+    ended, left = threading.Event(), list(leads)
+
+    def convert():
+        while left:
+            r = fresh.system.post(f"/crm/leads/{left[0]}/convert/", json={})
+            assert r.status_code in (200, 409, 503, 504), r.text
+            if r.status_code in (200, 409):  # 409: it was done by the request whose answer was lost
+                left.pop(0)
+        ended.set()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        work = pool.submit(convert)
+        for name in ("svc-sales", "svc-customers", "svc-sales"):
+            pid = faults.kill(name)
+            wait_until(lambda: faults.state(name)["pid"] not in (None, pid) and faults.is_ready(name), 20)
+        work.result(60)
+    assert ended.is_set()
+
+    def found(path):
+        return fresh.system.get(path, params={"page_size": 100}).json()["count"]
+    wait_until(lambda: found("/deals/deals/") >= len(leads), 20)
+    assert [found(p) for p in ("/crm/accounts/", "/crm/contacts/", "/deals/deals/")] == [len(leads)] * 3
+    deals = fresh.system.get("/deals/deals/", params={"page_size": 100}).json()["results"]
+    assert len({d["account"]["id"] for d in deals}) == len({d["contact"]["id"] for d in deals}) == len(leads), "each has its own"
+
+
 def test_kills_of_audit_and_relay_double_no_entry(fresh):
     wanted = names(150)
 
