@@ -571,10 +571,13 @@ static void page_search(struct sql *q, const struct plan *p, const struct query 
 	order_by(q, l);
 }
 
-/* Values are worked out for the page, not for the rows that an offset skips; and what is joined is joined to the page. */
+/*
+ * Values are worked out for the page, and joined to it, not for the rows that an offset skips. Without one the join stands inside: there
+ * the index's order holds through it and each target is looked up once (Memoize); around the page it costs a hash table and a sort.
+ */
 void query_page(struct sql *q, const struct plan *p, const struct query *l, struct str where)
 {
-	bool wrap = l->offset > 0 || *p->list_joins;
+	bool wrap = l->offset > 0;
 
 	if (search_has_index(l)) {
 		page_search(q, p, l, where);
@@ -585,6 +588,8 @@ void query_page(struct sql *q, const struct plan *p, const struct query *l, stru
 	buf_z(&q->b, wrap ? " FROM (SELECT t.* FROM " : " FROM ");
 	buf_z(&q->b, read_table(p));
 	buf_z(&q->b, " t");
+	if (!wrap)
+		buf_z(&q->b, p->list_joins);
 	buf_str(&q->b, where);
 	page_tail(q, l, where.n > 0);
 	if (wrap) {
