@@ -1,39 +1,12 @@
 /* svc-customers: accounts, contacts, leads, tags, territories. */
-#include "blob/sweep.h"
-#include "jobs/jobs.h"
-#include "resource/import.h"
-#include "service/service.h"
+#include "resource/row_service.h"
 
 #include "svc-customers/consume.h"
 #include "svc-customers/ops.h"
 
-static struct {
-	struct blob_options blob;
-} settings;
-
-static const struct setting rows[] = {
-	BLOB_SETTINGS(__typeof__(settings), blob),
-};
-
-static void start(const struct service_settings *s, struct event_base *base, struct db *db)
-{
-	consume_start(s, base, db);
-	import_store(blob_sweep_start(&settings.blob, s->database_url));
-	jobs_start(base, db, "customers");
-}
-
-static void stop(void)
-{
-	jobs_stop();
-	blob_sweep_stop();
-	consume_stop();
-}
-
 int main(int argc, char **argv)
 {
-	const struct service customers = { .name = "customers", .ops = customers_ops, .n_ops = customers_n_ops,
-		.settings = rows, .n_settings = sizeof(rows) / sizeof(*rows), .settings_at = &settings,
-		.start = start, .stop = stop, .metrics = consume_metrics };
+	const struct service service = { .name = "customers", .ops = customers_ops, .n_ops = customers_n_ops, .start = consume_start, .stop = consume_stop, .metrics = consume_metrics };
 
-	return service_main(&customers, argc, argv);
+	return row_service_main(&service, argc, argv);
 }
