@@ -7,7 +7,7 @@ import decimal
 
 import pytest
 import requests
-from conftest import BASE, wait_until
+from conftest import AT_5000, BASE, wait_until
 
 D = decimal.Decimal
 
@@ -171,6 +171,15 @@ def test_leaderboard_and_analytics_are_what_a_recount_gives(crowd):
     for s in got["conversionByStage"]:
         entered = [h[h.index(s["name"]):] for h in histories if s["name"] in h]
         assert s["entered"] == len(entered) and s["movedOn"] == sum(any(order[x] > order[s["name"]] for x in h[1:]) for h in entered), s
+
+
+FIGURES = ("pipeline", "pipelineRow", "forecast", "forecastMonth", "salesAnalytics", "stageConversion", "bySource", "byOwner", "leader")
+
+
+def test_each_figure_is_defined_in_a_sentence(stack):
+    schemas = ok(requests.get(f"{AT_5000}/openapi/backend.json", timeout=10))["components"]["schemas"]
+    figures = [(name, member, of) for name in FIGURES for member, of in schemas[name]["properties"].items() if {"integer", "number"} & set([of["type"]] if isinstance(of["type"], str) else of["type"])]
+    assert len(figures) > 30 and not [(name, member) for name, member, of in figures if not of.get("description")]
 
 
 # -- stock
