@@ -96,6 +96,8 @@ const struct op sales_ops[] = {
 	{ .rpc = "Orders.Export", .kind = OP_EXPORT, .resource = &order_resource },
 	{ .rpc = "Orders.Get", .kind = OP_GET, .resource = &order_resource },
 	{ .rpc = "Orders.Create", .kind = OP_CREATE, .resource = &order_resource },
+	{ .rpc = "Orders.Update", .kind = OP_UPDATE, .resource = &order_resource },
+	{ .rpc = "Orders.Upsert", .kind = OP_UPSERT, .resource = &order_resource },
 	{ .rpc = "Orders.ChangeStatus", .kind = OP_UPDATE, .resource = &order_resource },
 };
 const size_t sales_n_ops = sizeof(sales_ops) / sizeof(sales_ops[0]);

@@ -289,6 +289,37 @@ def test_an_order_is_made_once(fresh):
     assert ok(fresh.elevate.get(f"/products/{p['id']}"))["stock_quantity"] == 7
 
 
+def test_an_order_that_another_system_sends_again_is_the_same(fresh, other, unique):
+    p = ok(fresh.native.put("/products/external/p1", json={"name": "Watch", "price": 10, "stockQuantity": 10}), 201)
+    account, second = (ok(fresh.native.put(f"/accounts/external/{x}", json={"name": x}), 201)["id"] for x in "ab")
+    url, body = f"/orders/external/{unique}", {"account": account, "items": [{"product": p["id"], "quantity": 3}], "shippingAddress": {"city": "Bonn"}}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda _: fresh.native.put(url, json=body), range(8)))
+    assert collections.Counter(r.status_code for r in got) == {201: 1, 200: 7}, {r.text for r in got}
+    made = got[0].json()
+    assert (made["externalId"], made["number"], made["total"], made["status"], made["shippingAddress"]["city"]) == (unique, "ORD-000001", 30, "pending", "Bonn")
+    assert made["items"][0]["name"] == "Watch" and made["items"][0]["unitPrice"] == 10
+
+    def stock():
+        return ok(fresh.elevate.get(f"/products/{p['id']}"))["stock_quantity"]
+
+    assert stock() == 7, "taken once"
+    changed = ok(fresh.native.put(url, json={**body, "items": [{"product": p["id"], "quantity": 3, "unitPrice": 10}], "notes": "by the door"}))
+    assert (changed["id"], changed["notes"], changed["total"]) == (made["id"], "by the door", 30)
+    for no, field in (({"items": [{"product": p["id"], "quantity": 4}]}, "items"), ({"items": [{"product": p["id"], "quantity": 3, "unitPrice": 9}]}, "items"),
+                      ({"items": body["items"] * 2}, "items"), ({"account": second}, "account")):
+        refused = fresh.native.put(url, json={**body, **no})
+        assert refused.status_code == 422 and refused.json()["errors"][0]["field"] == field, refused.text
+    assert stock() == 7
+    ok(fresh.elevate.put(f"/orders/{made['id']}/status", json={"status": "cancelled"}))
+    assert ok(fresh.native.put(url, json=body))["status"] == "cancelled" and stock() == 10
+    assert [o["id"] for o in ok(fresh.native.get("/orders", params={"externalId": unique}))["items"]] == [made["id"]]
+    named = ok(fresh.native.put(f"/orders/{made['id']}/external-id", json={"externalId": unique + "b"}))
+    assert named["externalId"] == unique + "b"
+    assert other.native.put(f"/orders/{made['id']}/external-id", json={"externalId": "theirs"}).status_code == 404
+    assert other.native.put(url, json=body).status_code == 422, "products of another company do not exist"
+
+
 def test_other_tenants_products_and_customers_do_not_exist(fresh, other):
     theirs = ok(other.elevate.post("/products", json={"name": "Watch", "price": 1, "stock_quantity": 9}), 201)
     customer = ok(other.elevate.post("/customers", json={"name": "Jane"}), 201)
