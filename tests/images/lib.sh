@@ -2,6 +2,8 @@
 # Sourced by the programs that build or run images here: may this machine do it, and how. No daemon, no registry; root and mounts are needed.
 images_base=docker.io/library/debian:bookworm-slim
 images_cache=$PWD/build/vendor/docker
+# two checkouts on one machine share the store and do not look at each other's images
+images_tag=test-$(printf %s "$PWD" | cksum | cut -d' ' -f1)
 # what automake's tests say when they cannot run
 images_skipped=77
 export BUILDAH_ISOLATION=chroot
