@@ -219,10 +219,9 @@ void users_delete_avatar(struct rpc_call *call, struct db_conn *db)
 	Crm__V1__KeyRequest *req = handler_request(call, &crm__v1__key_request__descriptor);
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = delete(call, db, req);
-	handler_end(call, db, s, NULL);
+	handler_end_once(call, db, s, NULL);
 }

@@ -236,12 +236,11 @@ void invitations_cancel(struct rpc_call *call, struct db_conn *db)
 	Crm__V1__KeyRequest *req = handler_request(call, &crm__v1__key_request__descriptor);
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = cancel(call, db, req->key);
-	handler_end(call, db, s, NULL);
+	handler_end_once(call, db, s, NULL);
 }
 
 /* With a new token: the link of the first mail is dead from then on. */
@@ -277,10 +276,9 @@ void invitations_resend(struct rpc_call *call, struct db_conn *db)
 	Crm__V1__Invitation out;
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = resend(call, db, req->key, &out);
-	handler_end(call, db, s, &out);
+	handler_end_once(call, db, s, &out);
 }

@@ -115,12 +115,11 @@ void users_reset_password(struct rpc_call *call, struct db_conn *db)
 	Crm__V1__KeyRequest *req = handler_request(call, &crm__v1__key_request__descriptor);
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = demand(call, db, req->key);
-	handler_end(call, db, s, NULL);
+	handler_end_once(call, db, s, NULL);
 }
 
 /* -- Auth.ForgotPassword */

@@ -413,15 +413,14 @@ void settings_update(struct rpc_call *call, struct db_conn *db)
 	struct row row;
 	enum status s;
 
-	if (!in)
+	if (!in || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = update(call, db, w, in, &row, &why);
 	if (why)
 		handler_refuse(call, db, s, why);
 	else
-		handler_end(call, db, s, &row.m);
+		handler_end_once(call, db, s, &row.m);
 }
 
 /* -- Delete: what the product knows goes back to its default */
@@ -467,10 +466,9 @@ void settings_delete(struct rpc_call *call, struct db_conn *db)
 	Crm__V1__KeyRequest *req = handler_request(call, &crm__v1__key_request__descriptor);
 	enum status s;
 
-	if (!req)
+	if (!req || !handler_begin(call, db, &s))
 		return;
-	s = db_begin(db, call->who.tenant_id);
 	if (s == STATUS_OK)
 		s = erase(call, db, req);
-	handler_end(call, db, s, NULL);
+	handler_end_once(call, db, s, NULL);
 }

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+import faults
 import routes
 
 
@@ -98,3 +99,20 @@ def test_each_entity_is_made_once(fresh, unique, rpc):
     assert all(b == bodies[0] for b in bodies) and sum("Idempotency-Replayed" not in r.headers for r in made) == 1
     assert answers[-1].status_code == 201 and answers[-1].headers["Idempotency-Replayed"] == "true"
     assert send(second).status_code == 422
+
+
+def test_a_mail_is_sent_again_once(fresh, unique):
+    made = fresh.backend.post("/users/invitations", json={"email": f"{unique}@example.com", "role": "agent"}).json()["data"]
+    for _ in range(3):
+        r = fresh.backend.post(f"/users/invitations/{made['id']}/resend", headers={"Idempotency-Key": unique})
+        assert r.status_code == 200, r.text
+    assert faults.psql(f"SELECT sent FROM auth.invitation WHERE email = '{unique}@example.com'") == [["2"]]
+    for _ in range(2):
+        assert fresh.backend.delete(f"/users/invitations/{made['id']}", headers={"Idempotency-Key": unique + "d"}).status_code in (200, 204)
+
+
+def test_a_status_is_turned_once(fresh, unique):
+    user = fresh.backend.post("/users", json={"email": f"{unique}@example.com", "password": "Str0ng!Passw0rd", "name": "On Off"}).json()["data"]
+    for _ in range(3):
+        r = fresh.backend.patch(f"/users/{user['id']}/status", headers={"Idempotency-Key": unique})
+        assert r.status_code == 200 and r.json()["data"]["status"] == "inactive", r.text
