@@ -118,6 +118,8 @@ void db_limit(struct db_conn *c, struct str scope);
 enum status db_begin(struct db_conn *c, struct str tenant) MUST_CHECK;
 /* Text-format results. *res (may be NULL) is the caller's to PQclear. */
 enum status db_exec(struct db_conn *c, PGresult **res, const char *sql, int n_params, const char *const *params) MUST_CHECK;
+/* The same for a statement that a job runs many times with other parameters: the connection keeps it prepared, and its plan. */
+enum status db_exec_again(struct db_conn *c, PGresult **res, const char *sql, int n_params, const char *const *params) MUST_CHECK;
 enum status db_commit(struct db_conn *c) MUST_CHECK;
 void db_rollback(struct db_conn *c);
 /*

@@ -477,6 +477,57 @@ static void test_a_handler_sees_its_tenant_and_remembers_failures(void **state)
 	db_free(d);
 }
 
+static void again(struct db_conn *c, void *arg)
+{
+	struct handler_run *h = arg;
+	char many[40], text[8];
+	const char *param = text;
+	PGresult *r = NULL;
+	int right = 0;
+
+	h->begin = db_begin(c, STR(TENANT_A));
+	for (int i = 1; i <= 100; i++) { /* more texts than are kept, the first among them again and again */
+		snprintf(many, sizeof(many), "SELECT $1::int + %d", i % 2 ? 0 : i);
+		snprintf(text, sizeof(text), "%d", i);
+		right += db_exec_again(c, &r, many, 1, &param) == STATUS_OK && atoi(PQgetvalue(r, 0, 0)) == (i % 2 ? i : 2 * i);
+		PQclear(r);
+	}
+	h->exec = db_exec(c, &r, "SELECT count(*) FROM pg_prepared_statements", 0, NULL);
+	snprintf(h->value, sizeof(h->value), "%d %s", right, r ? PQgetvalue(r, 0, 0) : "");
+	PQclear(r);
+	/* one that fails is forgotten, and works when it can */
+	h->second = db_savepoint(c);
+	param = "x";
+	if (h->second == STATUS_OK && db_exec_again(c, NULL, "SELECT $1::int + 0", 1, &param) != STATUS_OK && db_undo(c)) {
+		param = "7";
+		h->second = db_exec_again(c, NULL, "SELECT $1::int + 0", 1, &param);
+	} else {
+		h->second = STATUS_INTERNAL;
+	}
+	h->commit = db_commit(c);
+	__atomic_store_n(&h->done, 1, __ATOMIC_RELEASE);
+}
+
+static void test_a_statement_that_runs_again_is_prepared_and_few_are_kept(void **state)
+{
+	struct db *d = open_db(1, 1, 1, 5000);
+
+	for (int round = 0; round < 2; round++) {
+		struct handler_run h = { .tenant = TENANT_A };
+
+		assert_true(db_work(d, again, &h));
+		for (int i = 0; i < 8000 && !__atomic_load_n(&h.done, __ATOMIC_ACQUIRE); i++)
+			usleep(1000);
+		assert_int_equal(h.done, 1);
+		assert_string_equal(h.value, "100 32");
+		assert_int_equal(h.second, STATUS_OK);
+		assert_int_equal(h.commit, STATUS_OK);
+		if (!round)
+			pg_fixture_restart(pg, "immediate"); /* what was prepared is gone with the connection */
+	}
+	db_free(d);
+}
+
 static void test_a_handler_survives_a_restart(void **state)
 {
 	struct db *d = open_db(1, 1, 1, 5000);
@@ -591,6 +642,7 @@ int main(void)
 		cmocka_unit_test(test_without_postgres_answers_unavailable_and_recovers),
 		cmocka_unit_test(test_a_silent_connection_is_given_up),
 		cmocka_unit_test(test_a_handler_sees_its_tenant_and_remembers_failures),
+		cmocka_unit_test(test_a_statement_that_runs_again_is_prepared_and_few_are_kept),
 		cmocka_unit_test(test_a_handler_survives_a_restart),
 		cmocka_unit_test(test_the_worker_queue_is_bounded),
 		cmocka_unit_test(test_check_says_why_a_statement_is_wrong),

@@ -12,17 +12,20 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "db/outcome.h"
+#include "db/statements.h"
 #include "db/trace.h"
 #include "telemetry/context.h"
 #include "telemetry/metrics.h"
 
 #define NIL_UUID "00000000-0000-0000-0000-000000000000"
 #define RECONNECT_US 200000 /* at most so often per worker */
+#define AGAIN_MAX 32         /* statements that a worker keeps prepared */
 
 struct db_conn {
 	struct workers *w;
 	pthread_t thread;
 	PGconn *c;
+	struct statements again; /* of db_exec_again */
 	int64_t tried_us;
 	bool in_tx;
 	struct str scope;   /* of the job */
@@ -68,6 +71,7 @@ static void disconnect(struct db_conn *c)
 		PQfinish(c->c);
 	c->c = NULL;
 	c->in_tx = false;
+	statements_clear(&c->again);
 }
 
 static bool connect_again(struct db_conn *c)
@@ -176,10 +180,47 @@ enum status db_begin(struct db_conn *c, struct str tenant)
 	return begin_once(c, id);
 }
 
-enum status db_exec(struct db_conn *c, PGresult **res, const char *sql, int n_params, const char *const *params)
+/* NULL: it is prepared, as *st. Else why it is not. */
+static PGresult *prepare(struct db_conn *c, struct str sql, uint64_t hash, struct statement **st)
+{
+	char away[32];
+	PGresult *r;
+
+	if (c->again.n >= AGAIN_MAX) {
+		snprintf(away, sizeof(away), "DEALLOCATE %s", c->again.oldest->name);
+		statements_drop(&c->again, c->again.oldest);
+		PQclear(PQexec(c->c, away));
+	}
+	*st = statements_add(&c->again, sql, hash);
+	r = PQprepare(c->c, (*st)->name, (*st)->sql.p, 0, NULL);
+	if (!is_good(r)) {
+		statements_drop(&c->again, *st);
+		return r;
+	}
+	PQclear(r);
+	return NULL;
+}
+
+static PGresult *run_again(struct db_conn *c, const char *sql, int n_params, const char *const *params)
+{
+	struct str text = str_of(sql);
+	uint64_t hash = statements_hash(text);
+	struct statement *st = statements_find(&c->again, text, hash);
+	PGresult *r = st ? NULL : prepare(c, text, hash, &st);
+
+	if (r)
+		return r;
+	r = PQexecPrepared(c->c, st->name, n_params, params, NULL, NULL, 0);
+	if (!is_good(r)) /* perhaps because of how it was prepared, before the schema was changed */
+		statements_drop(&c->again, st);
+	return r;
+}
+
+static enum status run(struct db_conn *c, PGresult **res, const char *sql, int n_params, const char *const *params, bool again)
 {
 	enum status status = STATUS_OK;
 	struct sql_span span;
+	const char *text;
 	PGresult *r;
 
 	if (res)
@@ -189,7 +230,9 @@ enum status db_exec(struct db_conn *c, PGresult **res, const char *sql, int n_pa
 	if (!c->in_tx || n_params > DB_MAX_PARAMS)
 		return fail(c, STATUS_INTERNAL, "25P01");
 	count(&c->w->statements);
-	r = PQexecParams(c->c, sql_span_begin(&span, sql), n_params, NULL, params, NULL, NULL, 0);
+	text = sql_span_begin(&span, sql);
+	/* with a trace in a comment it is parsed for this one time (adr/0036) */
+	r = again && text == sql ? run_again(c, sql, n_params, params) : PQexecParams(c->c, text, n_params, NULL, params, NULL, NULL, 0);
 	sql_span_end(&span, r);
 	if (!is_good(r))
 		status = fail_result(c, r, sql);
@@ -198,6 +241,16 @@ enum status db_exec(struct db_conn *c, PGresult **res, const char *sql, int n_pa
 	else
 		PQclear(r);
 	return status;
+}
+
+enum status db_exec(struct db_conn *c, PGresult **res, const char *sql, int n_params, const char *const *params)
+{
+	return run(c, res, sql, n_params, params, false);
+}
+
+enum status db_exec_again(struct db_conn *c, PGresult **res, const char *sql, int n_params, const char *const *params)
+{
+	return run(c, res, sql, n_params, params, true);
 }
 
 enum status db_commit(struct db_conn *c)

@@ -321,7 +321,7 @@ static enum status change(struct import_step *st, struct db_conn *db, struct imp
 	}
 	sql_start(&q, &call->arena);
 	sql_update(&q, st->b->plan, &st->actor, &key, param_i64(call, r->made), v, st->b->event_updated);
-	s = q.over ? STATUS_BAD_REQUEST : db_exec(db, &res, sql_stmt(&q).sql.p, q.n, q.params);
+	s = q.over ? STATUS_BAD_REQUEST : db_exec_again(db, &res, sql_stmt(&q).sql.p, q.n, q.params);
 	if (s != STATUS_OK) {
 		s = db_error_explain(call, st->b->plan, &(struct db_error){ s, db_constraint(db), db_sqlstate(db), db_said(db) });
 	} else {
