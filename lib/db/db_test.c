@@ -495,14 +495,19 @@ static void again(struct db_conn *c, void *arg)
 	h->exec = db_exec(c, &r, "SELECT count(*) FROM pg_prepared_statements", 0, NULL);
 	snprintf(h->value, sizeof(h->value), "%d %s", right, r ? PQgetvalue(r, 0, 0) : "");
 	PQclear(r);
-	/* one that fails is forgotten, and works when it can */
-	h->second = db_savepoint(c);
-	param = "x";
-	if (h->second == STATUS_OK && db_exec_again(c, NULL, "SELECT $1::int + 0", 1, &param) != STATUS_OK && db_undo(c)) {
+	/* what fails by its values stays prepared; what is not there any more is prepared again */
+	for (int i = 0; i < 2; i++) {
+		bool fails;
+
+		param = i ? "7" : "x";
+		h->second = db_savepoint(c);
+		if (i && h->second == STATUS_OK)
+			h->second = db_exec(c, NULL, "DEALLOCATE ALL", 0, NULL);
+		fails = h->second == STATUS_OK && db_exec_again(c, NULL, "SELECT $1::int + 0", 1, &param) != STATUS_OK && db_undo(c);
 		param = "7";
-		h->second = db_exec_again(c, NULL, "SELECT $1::int + 0", 1, &param);
-	} else {
-		h->second = STATUS_INTERNAL;
+		h->second = fails ? db_exec_again(c, NULL, "SELECT $1::int + 0", 1, &param) : STATUS_INTERNAL;
+		if (h->second != STATUS_OK)
+			break;
 	}
 	h->commit = db_commit(c);
 	__atomic_store_n(&h->done, 1, __ATOMIC_RELEASE);

@@ -201,6 +201,14 @@ static PGresult *prepare(struct db_conn *c, struct str sql, uint64_t hash, struc
 	return NULL;
 }
 
+/* It failed because of how it was prepared: the result's columns are others now, or it is not there. Who changes a schema does that, rarely. */
+static bool is_stale(const PGresult *r)
+{
+	const char *sqlstate = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+
+	return sqlstate && (strcmp(sqlstate, "0A000") == 0 || strcmp(sqlstate, "26000") == 0);
+}
+
 static PGresult *run_again(struct db_conn *c, const char *sql, int n_params, const char *const *params)
 {
 	struct str text = str_of(sql);
@@ -211,7 +219,7 @@ static PGresult *run_again(struct db_conn *c, const char *sql, int n_params, con
 	if (r)
 		return r;
 	r = PQexecPrepared(c->c, st->name, n_params, params, NULL, NULL, 0);
-	if (!is_good(r)) /* perhaps because of how it was prepared, before the schema was changed */
+	if (!is_good(r) && is_stale(r))
 		statements_drop(&c->again, st);
 	return r;
 }
