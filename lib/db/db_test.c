@@ -480,7 +480,7 @@ static void test_a_handler_sees_its_tenant_and_remembers_failures(void **state)
 static void again(struct db_conn *c, void *arg)
 {
 	struct handler_run *h = arg;
-	char many[40], text[8];
+	char many[40], text[12];
 	const char *param = text;
 	PGresult *r = NULL;
 	int right = 0;
