@@ -17,6 +17,7 @@
 #define READ (512u << 10)
 #define READ_MOST (4u << 20) /* more than the largest row */
 #define MAX_IMPORTS 16
+#define GROWN 1000 /* rows after which a table's statistics are made anew; and after ten times as many, … */
 
 static struct {
 	struct blob_store *store;
@@ -309,6 +310,25 @@ static enum status items_write(const struct import_step *st, struct db_conn *db)
 	return s;
 }
 
+/* Has the job just written its 1,000th row, its 10,000th, … or the last of more than these? The step's rows are written, not yet counted. */
+static bool has_grown(const struct import_step *st)
+{
+	int64_t before = st->job->position, after = before + (int64_t)st->n;
+
+	if (st->job->dry_run || after < GROWN)
+		return false;
+	for (int64_t n = GROWN; n <= after; n *= 10)
+		if (before < n)
+			return true;
+	return after == st->job->total;
+}
+
+/* Where somebody else looks at the table just now, it is left to them. */
+static enum status grown(struct import_step *st, struct db_conn *db)
+{
+	return has_grown(st) ? db_exec(db, NULL, "SELECT table_grown($1)", 1, &st->b->plan->r->table) : STATUS_OK;
+}
+
 static void count(struct import_step *st)
 {
 	struct job *j = st->job;
@@ -345,6 +365,8 @@ enum status import_step(void *arg, struct db_conn *db, struct job *j)
 		s = import_rows_write(st, db);
 	if (s == STATUS_OK)
 		s = items_write(st, db);
+	if (s == STATUS_OK)
+		s = grown(st, db);
 	if (s == STATUS_OK)
 		count(st);
 	return s;

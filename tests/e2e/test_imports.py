@@ -284,4 +284,5 @@ def test_ten_thousand_rows(fresh):
     job = run(fresh, data, seconds=180)
     assert (job["created"], job["skipped"], job["failed"]) == (10000, 1, 0)
     assert fresh.native.get("/leads", params={"pageSize": 1}).json()["total"] == 10000
+    assert psql("SELECT reltuples >= 10000 FROM pg_class WHERE oid = 'customers.lead'::regclass") == [["t"]], "plans know how large the table is"
     print(f"10,001 rows in {time.monotonic() - began:.1f} s, {job['rate']} a second")

@@ -23,6 +23,7 @@ max_connections = 200
 wal_level = replica
 max_wal_senders = 0
 max_wal_size = 1GB
+autovacuum_naptime = 15s
 checkpoint_completion_target = 0.9
 random_page_cost = 1.1
 jit = off

@@ -102,6 +102,15 @@ BEGIN
 		UPDATE job_item SET before = NULL WHERE tenant_id = NULLIF(current_setting('app.tenant_id', true), '')::uuid AND entity_id = ANY(ids) AND before IS NOT NULL;
 	$f$;
 	GRANT SELECT, UPDATE ON job_item TO {{schema}}_search;
+
+	-- PostgreSQL looks at what has grown once a minute. Until then a table that a first import has filled is planned as if it were empty, and then a
+	-- row is looked for by whatever index begins with the tenant (5 ms instead of 0.05). Its owner may have it looked at now.
+	CREATE FUNCTION table_grown(t text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = {{schema}}, pg_temp AS $f$
+	BEGIN
+		EXECUTE format('ANALYZE (SKIP_LOCKED) %I', t);
+	END $f$;
+	REVOKE ALL ON FUNCTION table_grown(text) FROM PUBLIC;
+	GRANT EXECUTE ON FUNCTION table_grown(text) TO {{schema}}_app;
 END $$;
 
 -- Who is there by this mail address, in whatever case: CALL entity_email('contact'). lower() is not leakproof, so its index is never used behind
