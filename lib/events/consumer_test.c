@@ -134,6 +134,8 @@ static void test_each_tenant_is_set_for_its_own_events(void **state)
 	c = start();
 	wait_effects("20");
 	assert_string_equal(pg_fixture_value(pg, "SELECT count(*) FROM customers.effect WHERE tenant_id = '" TENANT_A "'"), "10");
+	/* they were read at once: all of the one, then all of the other */
+	assert_string_equal(pg_fixture_value(pg, "SELECT string_agg(left(tenant_id::text, 1), '' ORDER BY ctid) FROM customers.effect"), "11111111112222222222");
 	consumer_stop(c);
 }
 
