@@ -83,7 +83,8 @@ $(FRAGMENTS): $(BIN)/dialect-split $(DESCS) $(DIALECT_PB)
 # -- objects; other flags are other objects
 $(OUT)/flags: FORCE
 	@mkdir -p $(@D); echo '$(CC) $(CFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS)' > $@
-$(OUT)/gen/%.o: $(GEN)/%.c $(OUT)/flags
+# every header that one of them includes is generated too
+$(OUT)/gen/%.o: $(GEN)/%.c $(OUT)/flags | $(PB_C)
 	@mkdir -p $(@D)
 	@$(CC) $(CSTD) $(OPT) $(HARDEN) $(REPRO) -w -I$(GEN) -I$(GEN)/proto -MMD -MP -c $< -o $@
 $(OUT)/%.o: %.c $(OUT)/flags | $(PB_C)

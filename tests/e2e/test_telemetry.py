@@ -135,7 +135,13 @@ def arrived(collector, trace, name, service):
 
 @pytest.fixture(scope="module")
 def written(own, client, collector):
-    """A lead is made: the trace from its POST to its audit row, and the ids of it."""
+    """A lead is made: the trace from its POST to its audit row, and the ids of it. Alone: what the registration left for the audit log is there."""
+    seen = []
+
+    def is_quiet():
+        seen.append(own.number("svc-audit", 'crm_consumer_events_total{consumer="audit",program="svc-audit"}'))
+        return len(seen) > 4 and seen[-1] == seen[-5] > 0
+    wait_until(is_quiet, 15, 0.25)
     trace, request = new_trace(), f"req-{uuid.uuid4().hex}"
     r = client.call("saas", "POST", "/leads", json=lead(), headers={**parent_of(trace), "X-Request-Id": request})
     assert r.status_code == 201, r.text

@@ -52,6 +52,13 @@ def psql(sql):
     return [line.split("\x1f") for line in out.splitlines()]
 
 
+def answers():
+    try:
+        return psql("SELECT 1")
+    except Failed:
+        return False
+
+
 def postgres_address():
     if not hasattr(postgres_address, "ip"):
         postgres_address.ip = get("svc", "postgres")["spec"]["clusterIP"]
@@ -78,6 +85,7 @@ def stores():
     make_secrets("--apply", "--postgres", "host=postgres dbname=crm sslmode=disable")
     kubectl("apply", "-f", HERE / "stores.yaml")
     rolled_out(*STORES)
+    wait_until("PostgreSQL answers at its service's address", answers, 30)  # nodes hear of a ready pod a little later
     inside("psql", "-Xq", "-v", "ON_ERROR_STOP=1", f"host={postgres_address()} dbname=crm user=postgres", env={"PGPASSWORD": SUPERUSER}, give=make_secrets("--sql"))
     collector()
 
