@@ -139,7 +139,8 @@ def written(own, client, collector):
     seen = []
 
     def is_quiet():
-        seen.append(own.number("svc-audit", 'crm_consumer_events_total{consumer="audit",program="svc-audit"}'))
+        m = re.search(r'^crm_consumer_events_total\{[^}]*consumer="audit"[^}]*\} (\d+)$', own.metrics("svc-audit"), re.M)
+        seen.append(int(m[1]) if m else 0)
         return len(seen) > 4 and seen[-1] == seen[-5] > 0
     wait_until(is_quiet, 15, 0.25)
     trace, request = new_trace(), f"req-{uuid.uuid4().hex}"
