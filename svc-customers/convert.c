@@ -196,9 +196,7 @@ static void convert_reply(struct convert *c)
 	c->call->status_text = c->why;
 	if (s == STATUS_OK)
 		s = resource_read(c->db, c->call, &lead_resource, c->lead_id, &entity);
-	if (s == STATUS_OK)
-		s = idempotent_finish(c->db, c->call, entity);
-	handler_end_packed(c->call, c->db, s, entity);
+	handler_end_once_packed(c->call, c->db, s, entity);
 }
 
 void lead_convert(struct rpc_call *call, struct db_conn *db)

@@ -47,7 +47,5 @@ void deal_clone(struct rpc_call *call, struct db_conn *db)
 		s = req->key ? copy(call, db, req->key, id) : STATUS_BAD_REQUEST;
 	if (s == STATUS_OK)
 		s = resource_read(db, call, &deal_resource, id, &reply);
-	if (s == STATUS_OK)
-		s = idempotent_finish(db, call, reply);
-	handler_end_packed(call, db, s, reply);
+	handler_end_once_packed(call, db, s, reply);
 }

@@ -66,7 +66,5 @@ void product_adjust_stock(struct rpc_call *call, struct db_conn *db)
 		s = req->key ? move(call, db, req, &id) : STATUS_BAD_REQUEST;
 	if (s == STATUS_OK)
 		s = resource_read(db, call, &product_resource, id, &reply);
-	if (s == STATUS_OK)
-		s = idempotent_finish(db, call, reply);
-	handler_end_packed(call, db, s, reply);
+	handler_end_once_packed(call, db, s, reply);
 }

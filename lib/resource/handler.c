@@ -208,7 +208,8 @@ bool handler_begin(struct rpc_call *call, struct db_conn *db, enum status *s)
 
 enum status handler_finish(struct rpc_call *call, struct db_conn *db, struct str reply)
 {
-	enum status s = handler_tenant(db, param_str(call, call->who.tenant_id));
+	/* a handler may have moved to another tenant since; without a key nothing is written there */
+	enum status s = call->idempotency_key.n ? handler_tenant(db, param_str(call, call->who.tenant_id)) : STATUS_OK;
 
 	if (s == STATUS_OK)
 		s = idempotent_finish(db, call, reply);
@@ -217,8 +218,11 @@ enum status handler_finish(struct rpc_call *call, struct db_conn *db, struct str
 
 void handler_end_once(struct rpc_call *call, struct db_conn *db, enum status s, const void *message)
 {
-	struct str reply = message && s == STATUS_OK ? handler_pack(call, message) : (struct str){ "", 0 };
+	handler_end_once_packed(call, db, s, message && s == STATUS_OK ? handler_pack(call, message) : (struct str){ "", 0 });
+}
 
+void handler_end_once_packed(struct rpc_call *call, struct db_conn *db, enum status s, struct str reply)
+{
 	if (s == STATUS_OK)
 		s = handler_finish(call, db, reply);
 	if (s != STATUS_OK)

@@ -81,6 +81,7 @@ enum status handler_event(struct rpc_call *call, struct db_conn *db, const struc
 bool handler_begin(struct rpc_call *call, struct db_conn *db, enum status *s);
 enum status handler_finish(struct rpc_call *call, struct db_conn *db, struct str reply) MUST_CHECK;
 void handler_end_once(struct rpc_call *call, struct db_conn *db, enum status s, const void *message);
+void handler_end_once_packed(struct rpc_call *call, struct db_conn *db, enum status s, struct str reply);
 
 /* *json: the first column of the only row that sql finds for $1. NOT_FOUND: there is none. */
 enum status handler_row_json(struct rpc_call *call, struct db_conn *db, const char *sql, const char *id, const char **json) MUST_CHECK;
