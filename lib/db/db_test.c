@@ -444,14 +444,19 @@ static void handler(struct db_conn *c, void *arg)
 	__atomic_store_n(&h->done, 1, __ATOMIC_RELEASE);
 }
 
+static void run_job(struct db *d, void (*job)(struct db_conn *c, void *arg), struct handler_run *h)
+{
+	assert_true(db_work(d, job, h));
+	for (int i = 0; i < 8000 && !__atomic_load_n(&h->done, __ATOMIC_ACQUIRE); i++)
+		usleep(1000);
+	assert_int_equal(h->done, 1);
+}
+
 static struct handler_run run_handler(struct db *d, const char *tenant, const char *sql, const char *param)
 {
 	struct handler_run h = { .tenant = tenant, .sql = sql, .param = param };
 
-	assert_true(db_work(d, handler, &h));
-	for (int i = 0; i < 8000 && !__atomic_load_n(&h.done, __ATOMIC_ACQUIRE); i++)
-		usleep(1000);
-	assert_int_equal(h.done, 1);
+	run_job(d, handler, &h);
 	return h;
 }
 
@@ -520,10 +525,7 @@ static void test_a_statement_that_runs_again_is_prepared_and_few_are_kept(void *
 	for (int round = 0; round < 2; round++) {
 		struct handler_run h = { .tenant = TENANT_A };
 
-		assert_true(db_work(d, again, &h));
-		for (int i = 0; i < 8000 && !__atomic_load_n(&h.done, __ATOMIC_ACQUIRE); i++)
-			usleep(1000);
-		assert_int_equal(h.done, 1);
+		run_job(d, again, &h);
 		assert_string_equal(h.value, "100 32");
 		assert_int_equal(h.second, STATUS_OK);
 		assert_int_equal(h.commit, STATUS_OK);
